@@ -120,6 +120,7 @@ def parse(source: str) -> Form:
     quoted = False
     starts, at, tail = True, 0, ""
     subject: Slot | None = None
+    last_person: Slot | None = None
     object_chain = False
     for match in _MARK.finditer(source):
         text = source[at : match.start()]
@@ -137,6 +138,8 @@ def parse(source: str) -> Form:
                     starts = False
             tail += text
         if lemma := match[2]:
+            if re.search(r"\}\W*who\W*$", tail):
+                subject = last_person
             if quoted:
                 raise FormError(f"verb marker [{lemma}] inside speech, which is not put into the narrator's tense: {source}")
             inflect(lemma, "past", "third"), inflect(lemma, "present", "third")
@@ -153,6 +156,7 @@ def parse(source: str) -> Form:
                 raise FormError(f"pronoun slot {{{match[1]}}} inside speech: write the word itself: {source}")
             if not quoted and attribute in ("", "he") and not is_object:
                 subject = slot
+            last_person = slot
         object_chain = is_object
         if role:
             roles.add(role)
