@@ -1,0 +1,132 @@
+"""Finding and loading a model and its tokenizer, with one clear sentence for everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from runtime import attention
+from runtime.errors import ModelBroken, ModelNotFound, UnsupportedDevice, UnsupportedModel
+
+BUNDLED = Path(__file__).parent / "ember"
+"""The folder of the model that comes with the package."""
+
+SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+
+
+def load_model(
+    name: str | os.PathLike[str] | None, device: str, dtype: str
+) -> tuple[Path, PreTrainedModel, PreTrainedTokenizerFast]:
+    """The folder, the model in evaluation mode with our attention, and the tokenizer.
+
+    Args:
+        name: a folder, a Hugging Face model id (downloaded unless it is in the cache), or None for the bundled model.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto" (float32 on a CPU, else what the weights are in), "float32", "bfloat16" or "float16".
+    """
+    folder = _folder(name)
+    config = _config(folder)
+    target = _device(device)
+    type_ = _dtype(dtype, target)
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=type_,
+            attn_implementation=attention.NAME,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    except Exception as fault:  # the loaders of weights raise errors of many libraries
+        raise ModelBroken(f"The weights in {folder} cannot be read ({_first_line(fault)}). Download the model again.") from fault
+    finally:
+        logging.set_verbosity(verbosity)
+    if missing := sorted(info["missing_keys"]):
+        raise ModelBroken(f"The weights in {folder} are not complete: {len(missing)} tensors are missing, the first is '{missing[0]}'.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as fault:
+        raise ModelBroken(f"The tokenizer in {folder} cannot be read ({_first_line(fault)}). Download the model again.") from fault
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelBroken(f"The folder {folder} has no 'tokenizer.json': save the tokenizer in the fast format beside the weights.")
+    return folder, model.to(target).eval(), tokenizer
+
+
+def _folder(name: str | os.PathLike[str] | None) -> Path:
+    if name is None:
+        return BUNDLED
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.exists():
+        raise ModelNotFound(f"{folder} is a file: name the folder that holds config.json and the weights.")
+    text = os.fspath(name)
+    if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
+        raise ModelNotFound(f"There is no folder {folder}: name a folder with a model, or a Hugging Face id such as Qwen/Qwen3-4B.")
+    return _download(text)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    try:
+        try:
+            return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        except FileNotFoundError:
+            return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as fault:
+        raise ModelNotFound(
+            f"'{name}' is neither a folder here nor a model that could be downloaded ({_first_line(fault)}). "
+            "Check the name and the network, or name a folder."
+        ) from fault
+
+
+def _config(folder: Path) -> Any:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelBroken(f"There is no config.json in {folder}: name a folder that holds a Hugging Face model.")
+    try:
+        kind = json.loads(file.read_text("utf-8"))["model_type"]
+    except (ValueError, KeyError, TypeError) as fault:
+        raise ModelBroken(f"{file} is not the configuration of a model: it is no JSON, or names no 'model_type'.") from fault
+    if kind not in SUPPORTED:
+        raise UnsupportedModel(f"Models of type '{kind}' are not supported yet: use one of type {', '.join(SUPPORTED)}.")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as fault:
+        raise ModelBroken(f"{file} cannot be read ({_first_line(fault)}).") from fault
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as fault:
+        raise UnsupportedDevice(f"'{name}' is no device: use auto, cpu, cuda or cuda:N.") from fault
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise UnsupportedDevice(f"There is no device '{name}' on this machine: use auto or cpu.")
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> Any:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if name not in known:
+        raise UnsupportedDevice(f"'{name}' is no dtype: use auto, {', '.join(known)}.")
+    return known[name]
+
+
+def _first_line(fault: Exception) -> str:
+    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)[:300]
