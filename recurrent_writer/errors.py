@@ -1,0 +1,31 @@
+"""What can go wrong with a story; every message says what to do about it."""
+
+from __future__ import annotations
+
+
+class WriterFault(Exception):
+    """Base of every error that the writer raises for something its user can mend."""
+
+
+class StoryNotFound(WriterFault):
+    """There is no story of that name in the library."""
+
+
+class StoryExists(WriterFault):
+    """A new story was to take the name of another."""
+
+
+class StoryDamaged(WriterFault):
+    """A story's log has a line in its middle that cannot be read."""
+
+
+class StoryLocked(WriterFault):
+    """Another process is writing the story."""
+
+
+class InvalidStory(WriterFault):
+    """A premise, name or style that no story can be made of."""
+
+
+class NothingWritten(WriterFault):
+    """The model gave no paragraph, several times over."""

@@ -1,0 +1,101 @@
+"""The long memory: everything the story has remembered, in ChromaDB, recalled by the plan.
+
+The index is a cache and nothing more: the story's own log can rebuild it at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recurrent_writer.embedding import NAME, embed, embed_all
+
+_BATCH = 500
+# An approximate index with the defaults loses half of the neighbours; with these values 99 % are found.
+_HNSW = {"space": "cosine", "ef_search": 400, "ef_construction": 200, "max_neighbors": 32}
+_STAMP = f"{NAME}.1"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Something remembered: a sentence, and the step (counted from 1) whose paragraph it is about."""
+
+    id: str
+    step: int
+    text: str
+
+
+class LongMemory:
+    """The index of one story. Opening it makes it whole: what is missing, foreign or broken is rebuilt from `memories`.
+
+    Args:
+        folder: where the index lies; one process at a time (the story's lock sees to that).
+        memories: everything that the index has to hold.
+    """
+
+    def __init__(self, folder: Path, memories: Sequence[Memory]) -> None:
+        self._folder = folder
+        self.rebuilt = False
+        """True if the index was made anew when it was opened."""
+        try:
+            self._collection = self._open()
+            fits = self._holds(memories)
+        except Exception:  # a broken index raises errors of many libraries, and all of them mean: make it anew
+            fits = False
+        if not fits:
+            self._rebuild(memories)
+
+    def add(self, memories: Sequence[Memory]) -> None:
+        """Remember. Adding the same memory again changes nothing."""
+        for at in range(0, len(memories), _BATCH):
+            batch = memories[at : at + _BATCH]
+            self._collection.upsert(
+                ids=[memory.id for memory in batch],
+                embeddings=embed_all(memory.text for memory in batch),
+                documents=[memory.text for memory in batch],
+                metadatas=[{"step": memory.step} for memory in batch],
+            )
+
+    def recall(self, query: str, count: int, before_step: int, known: Iterable[str] = ()) -> list[Memory]:
+        """The memories nearest to `query`, best first: of steps before `before_step`, none whose text is in `known`."""
+        known = set(known)
+        found = self._collection.query(
+            query_embeddings=[embed(query)],
+            n_results=count + len(known),
+            where={"step": {"$lt": before_step}},
+            include=["documents", "metadatas"],
+        )
+        rows = zip(found["ids"][0], found["metadatas"][0], found["documents"][0], strict=True)
+        memories = [Memory(id_, int(meta["step"]), text) for id_, meta, text in rows]
+        fresh = {memory.text: memory for memory in reversed(memories) if memory.text not in known}
+        return list(reversed(fresh.values()))[:count]
+
+    def _open(self) -> Any:
+        os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+        import chromadb
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings = chromadb.Settings(anonymized_telemetry=False)
+        client = chromadb.PersistentClient(path=str(self._folder), settings=settings)
+        return client.get_or_create_collection(_STAMP, embedding_function=None, configuration={"hnsw": _HNSW})
+
+    def _holds(self, memories: Sequence[Memory]) -> bool:
+        """True if the index holds exactly these memories, as far as counting and the newest of them tell."""
+        if self._collection.count() != len(memories):
+            return False
+        newest = [memory.id for memory in memories[-1:]]
+        return not newest or self._collection.get(ids=newest)["documents"] == [memories[-1].text]
+
+    def _rebuild(self, memories: Sequence[Memory]) -> None:
+        if self._folder.exists():
+            import chromadb
+
+            chromadb.api.client.SharedSystemClient.clear_system_cache()
+            shutil.rmtree(self._folder)
+        self._collection = self._open()
+        self.add(memories)
+        self.rebuilt = bool(memories)

@@ -1,0 +1,37 @@
+"""Cutting prose into sentences."""
+
+from __future__ import annotations
+
+import re
+
+# Behind . ! ? or an ellipsis, with the quotation marks that close there, before a space and something that can begin a sentence.
+_END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+(?=[\"'\u201c\u2018(]*[A-Z0-9])|(?<=[\u3002\uff01\uff1f])")
+
+
+def split(text: str) -> list[str]:
+    """The sentences of a text, each without the space around it."""
+    sentences, begin = [], 0
+    for match in _END.finditer(text):
+        end = match.start() + len(match[0].rstrip())
+        sentences.append(text[begin:end].strip())
+        begin = match.end()
+    return [sentence for sentence in (*sentences, text[begin:].strip()) if sentence]
+
+
+def windows(text: str) -> list[str]:
+    """A text in pairs of sentences; a last single one joins the pair before it."""
+    sentences = split(text)
+    pairs = [sentences[at : at + 2] for at in range(0, len(sentences), 2)]
+    if len(pairs) > 1 and len(pairs[-1]) == 1:
+        pairs[-2:] = [[*pairs[-2], *pairs[-1]]]
+    return [" ".join(pair) for pair in pairs]
+
+
+def whole(text: str) -> str:
+    """The text up to its last finished sentence; all of it if it has none."""
+    end = max((text.rfind(mark) for mark in ".!?\u2026\u3002"), default=-1)
+    if end < 0:
+        return text
+    while end + 1 < len(text) and text[end + 1] in "\"'\u201d\u2019)":
+        end += 1
+    return text[: end + 1]

@@ -1,0 +1,224 @@
+"""The recurrence: one live context in which a story is written, paragraph after paragraph, at a cost that stays flat.
+
+A step (RecurrentGPT, section 3; the tree of tasks of TIM): the plan is read, a paragraph is streamed, bookkeeping is done under a
+grammar; then everything but the paragraph is dropped from the context, and the paragraph joins the recent ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from recurrent_writer import prompt
+from recurrent_writer.bookkeeping import Bookkeeping, InvalidBookkeeping
+from recurrent_writer.errors import NothingWritten
+from recurrent_writer.sentences import whole
+from recurrent_writer.short_memory import revise
+from recurrent_writer.story import Draft, Step, Story
+from runtime import Context, Engine, Sampling, Span
+
+RECENT_PARAGRAPHS = 2
+RECALLED_ITEMS = 4
+PARAGRAPH_TOKENS = 400
+BOOKKEEPING_TOKENS = 900
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of the paragraph, as it is written."""
+
+    piece: str
+
+
+@dataclass(frozen=True)
+class Retracted:
+    """The text since the step began does not count; the paragraph begins anew."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """The paragraph is complete; the bookkeeping begins."""
+
+    paragraph: str
+
+
+class Writer:
+    """Writes one story on one engine. The context lives as long as the writer does."""
+
+    def __init__(self, engine: Engine, story: Story) -> None:
+        self.engine = engine
+        self.story = story
+        self._context = engine.context()
+        chat = engine.chat
+        self._start = _Turns(engine)
+        if chat.system:
+            self._start.mark(chat.start).say(prompt.INSTRUCTIONS).mark(chat.user)
+        else:
+            self._start.mark(chat.start + chat.user)
+        self._start.say(prompt.premise_block(story.settings.premise, story.settings.style))
+        self._context.append(self._start.ids)
+        self._recent: list[Span] = []
+        for step in story.steps[-RECENT_PARAGRAPHS:]:
+            self._remember_paragraph(step.paragraph)
+
+    @property
+    def context(self) -> Context:
+        """The live context, for those who want to look at it."""
+        return self._context
+
+    def next_plan(self) -> str:
+        """The plan that a step takes when nobody chooses: the one chosen before a run was cut off, else one of the three."""
+        if self.story.pending_plan is not None:
+            return self.story.pending_plan
+        if not self.story.plans:
+            return prompt.OPENING_PLAN
+        return random.Random(self._seed("plan", 0)).choice(self.story.plans)
+
+    def step(self, plan: str) -> Iterator[Text | Retracted | Written | Step]:
+        """Write the next paragraph: pieces of text as they come, `Written`, and last the accepted `Step`.
+
+        The story changes when the step is whole, and not before. To leave the iteration early leaves the story as it was.
+        Raises `NothingWritten` if the model gives no paragraph in `ATTEMPTS` attempts.
+        """
+        began = time.monotonic()
+        story, context = self.story, self._context
+        encoded, generated = context.stats.encoded_tokens, context.stats.generated_tokens
+        story.choose(plan)
+        keep = len(context)
+        recalled = [m.text for m in story.recall(plan, RECALLED_ITEMS, before_step=self._first_recent_step())]
+        turns = _Turns(self.engine).say(prompt.memory_block(recalled, story.short_memory, plan)).mark(self.engine.chat.reply)
+        context.append(turns.ids)
+        draft = story.draft()
+        accepted = False
+        try:
+            paragraph = yield from self._paragraph(draft)
+            yield Written(paragraph)
+            bookkeeping, degraded = self._settle(story.short_memory)
+            step = Step(
+                number=len(story.steps) + 1,
+                plan=plan,
+                recalled=tuple(recalled),
+                paragraph=paragraph,
+                bookkeeping=bookkeeping,
+                short_memory=revise(story.short_memory, bookkeeping),
+                encoded_tokens=context.stats.encoded_tokens - encoded,
+                generated_tokens=context.stats.generated_tokens - generated,
+                resident_tokens=context.stats.resident_tokens,
+                seconds=round(time.monotonic() - began, 3),
+                degraded=degraded,
+            )
+            story.accept(step)
+            accepted = True
+        finally:
+            draft.close(discard=accepted)
+            context.drop(context.span(keep, len(context)))
+        self._remember_paragraph(paragraph)
+        yield step
+
+    def close(self) -> None:
+        """Let the context go."""
+        self._context.close()
+
+    def _first_recent_step(self) -> int:
+        """The number of the first step whose paragraph is still in the context."""
+        return len(self.story.steps) - len(self._recent) + 1
+
+    def _remember_paragraph(self, paragraph: str) -> None:
+        self._recent.append(self._context.append(_Turns(self.engine).say(prompt.paragraph_block(paragraph)).ids))
+        if len(self._recent) > RECENT_PARAGRAPHS:
+            self._context.drop(self._recent.pop(0))
+
+    def _paragraph(self, draft: Draft) -> Generator[Text | Retracted, None, str]:
+        """Stream a paragraph at the end of the context, where it stays; returns it."""
+        for attempt in range(ATTEMPTS):
+            sampling = Sampling(
+                max_tokens=PARAGRAPH_TOKENS, temperature=0.7, top_p=0.95, min_p=0.05, seed=self._seed("paragraph", attempt)
+            )
+            generation = self._context.generate(sampling)
+            for piece in generation:
+                draft.write(piece)
+                yield Text(piece)
+            text = " ".join(generation.text.split())
+            paragraph = whole(text) if generation.finish_reason == "length" else text
+            if paragraph:
+                if paragraph != text:
+                    yield Retracted(f"The paragraph ran over {PARAGRAPH_TOKENS} tokens; its last, unfinished sentence is left out.")
+                return paragraph
+            self._context.drop(generation.span)
+            yield Retracted("The model wrote nothing; another attempt is made.")
+        raise NothingWritten(
+            f"The model wrote no text in {ATTEMPTS} attempts: try another plan, or another model with --model."
+        )
+
+    def _settle(self, memory: tuple[str, ...]) -> tuple[Bookkeeping, bool]:
+        """The bookkeeping for the paragraph at the end of the context, and whether it had to be done without.
+
+        One try, one repair that sees only the bad reply, then new seeds; last, the memory stays as it is.
+        """
+        chat = self.engine.chat
+        self._context.append(_Turns(self.engine).mark(chat.next_user).say(prompt.UPDATE_REQUEST).mark(chat.reply).ids)
+        for attempt in range(ATTEMPTS):
+            reply = self._reply(self._context, memory, attempt)
+            try:
+                return Bookkeeping.read(reply, memory), False
+            except InvalidBookkeeping as fault:
+                problem = str(fault)
+            if attempt == 0:
+                try:
+                    return Bookkeeping.read(self._repair(reply, problem, memory), memory), False
+                except InvalidBookkeeping:
+                    continue
+        return Bookkeeping((), (), self.story.plans or (prompt.CONTINUE_PLAN,)), True
+
+    def _repair(self, reply: str, problem: str, memory: tuple[str, ...]) -> str:
+        chat = self.engine.chat
+        turns = _Turns(self.engine).mark(chat.start)
+        if chat.system:
+            turns.say(prompt.INSTRUCTIONS)
+        turns.mark(chat.user).say(prompt.repair_request(reply, problem)).mark(chat.reply)
+        with self.engine.context(turns.ids) as context:
+            return self._reply(context, memory, ATTEMPTS)
+
+    def _reply(self, context: Context, memory: tuple[str, ...], attempt: int) -> str:
+        """A bookkeeping reply at the end of a context, which is left as it was."""
+        sampling = Sampling(
+            max_tokens=BOOKKEEPING_TOKENS,
+            temperature=0.6,
+            top_p=0.95,
+            min_p=0.05,
+            seed=self._seed("bookkeeping", attempt),
+            schema=Bookkeeping.schema(len(memory)),
+        )
+        generation = context.generate(sampling)
+        text = generation.run()
+        context.drop(generation.span)
+        return text
+
+    def _seed(self, purpose: str, attempt: int) -> int:
+        """A seed that depends on the story's own and on where in it we are: a run that was cut off goes on as it would have."""
+        key = f"{self.story.settings.seed}/{len(self.story.steps)}/{purpose}/{attempt}"
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+
+
+class _Turns:
+    """Token ids of a piece of conversation: marks of the template are read as such, what is said in between is not."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.ids: list[int] = []
+
+    def mark(self, text: str) -> _Turns:
+        self.ids += self._engine.encode(text)
+        return self
+
+    def say(self, text: str) -> _Turns:
+        self.ids += self._engine.encode(text, special=False)
+        return self
+
+
