@@ -8,6 +8,12 @@ The bundled model was trained on exactly these blocks, without the instructions 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime import Engine
+    from runtime.chat import ChatFormat
 
 DEFAULT_STYLE = "plain tale, third person, past tense"
 OPENING_PLAN = "Begin the story: show who it is about, where they are, and what they want."
@@ -32,23 +38,50 @@ say who does what, where, and with what. Write in the language of the story."""
 UPDATE_REQUEST = "Update the memory and give three plans."
 
 
-def premise_block(premise: str, style: str) -> str:
-    """The stable beginning of what the user says."""
-    return f"Premise: {premise}\nStyle: {style}\n\nStory so far:\n"
+@dataclass(frozen=True)
+class Segment:
+    """A piece of the conversation. In a `mark` of the chat template the names of special tokens mean those tokens; in what
+    anybody says they are plain characters."""
+
+    text: str
+    mark: bool = False
 
 
-def paragraph_block(paragraph: str) -> str:
+def opening(chat: ChatFormat, premise: str, style: str) -> list[Segment]:
+    """The stable beginning of the conversation."""
+    said = Segment(f"Premise: {premise}\nStyle: {style}\n\nStory so far:\n")
+    if not chat.system:
+        return [Segment(chat.start + chat.user, mark=True), said]
+    return [Segment(chat.start, mark=True), Segment(INSTRUCTIONS), Segment(chat.user, mark=True), said]
+
+
+def recent(paragraph: str) -> list[Segment]:
     """One of the latest paragraphs."""
-    return f"{paragraph}\n\n"
+    return [Segment(f"{paragraph}\n\n")]
 
 
-def memory_block(recalled: Sequence[str], memory: Sequence[str], plan: str) -> str:
-    """Everything that changes at every step: recalled items, short memory, plan."""
+def task(chat: ChatFormat, recalled: Sequence[str], memory: Sequence[str], plan: str) -> list[Segment]:
+    """Everything that changes at every step: recalled items, short memory, plan. The paragraph follows."""
     recalled_lines = "".join(f"- {item}\n" for item in recalled) or "(nothing)\n"
     memory_lines = "".join(f"{number}. {sentence}\n" for number, sentence in enumerate(memory, 1)) or "(empty)\n"
-    return f"Recalled:\n{recalled_lines}\nMemory:\n{memory_lines}\nPlan: {plan}"
+    said = f"Recalled:\n{recalled_lines}\nMemory:\n{memory_lines}\nPlan: {plan}"
+    return [Segment(said), Segment(chat.reply, mark=True)]
 
 
-def repair_request(reply: str, problem: str) -> str:
-    """Asks for a bookkeeping reply once more, showing nothing but the bad one."""
-    return f"This answer cannot be used. {problem}\nGive the whole JSON object again, mended.\n\n{reply}"
+def update(chat: ChatFormat) -> list[Segment]:
+    """Asks for the bookkeeping, which follows."""
+    return [Segment(chat.next_user, mark=True), Segment(UPDATE_REQUEST), Segment(chat.reply, mark=True)]
+
+
+def repair(chat: ChatFormat, reply: str, problem: str) -> list[Segment]:
+    """A conversation of its own that asks for the bookkeeping once more, showing nothing but the bad reply."""
+    said = Segment(f"This answer cannot be used. {problem}\nGive the whole JSON object again, mended.\n\n{reply}")
+    if not chat.system:
+        return [Segment(chat.start + chat.user, mark=True), said, Segment(chat.reply, mark=True)]
+    system = [Segment(chat.start, mark=True), Segment(INSTRUCTIONS)]
+    return [*system, Segment(chat.user, mark=True), said, Segment(chat.reply, mark=True)]
+
+
+def encode(engine: Engine, segments: Sequence[Segment]) -> list[int]:
+    """The token ids of a piece of conversation, segment by segment."""
+    return [token for segment in segments for token in engine.encode(segment.text, special=segment.mark)]

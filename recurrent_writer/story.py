@@ -209,7 +209,7 @@ class Story:
 
 
 class Draft:
-    """The text of a paragraph on its way, on disk as it streams. It goes when the paragraph is accepted."""
+    """The text of a paragraph on its way, on disk as it streams. It goes when the paragraph is accepted, or was never begun."""
 
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ class Draft:
 
     def close(self, *, discard: bool) -> None:
         self._stream.close()
-        if discard:
+        if discard or not self.file.stat().st_size:
             self.file.unlink(missing_ok=True)
 
 

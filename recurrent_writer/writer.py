@@ -55,14 +55,7 @@ class Writer:
         self.engine = engine
         self.story = story
         self._context = engine.context()
-        chat = engine.chat
-        self._start = _Turns(engine)
-        if chat.system:
-            self._start.mark(chat.start).say(prompt.INSTRUCTIONS).mark(chat.user)
-        else:
-            self._start.mark(chat.start + chat.user)
-        self._start.say(prompt.premise_block(story.settings.premise, story.settings.style))
-        self._context.append(self._start.ids)
+        self._append(prompt.opening(engine.chat, story.settings.premise, story.settings.style))
         self._recent: list[Span] = []
         for step in story.steps[-RECENT_PARAGRAPHS:]:
             self._remember_paragraph(step.paragraph)
@@ -92,14 +85,13 @@ class Writer:
         story.choose(plan)
         keep = len(context)
         recalled = [m.text for m in story.recall(plan, RECALLED_ITEMS, before_step=self._first_recent_step())]
-        turns = _Turns(self.engine).say(prompt.memory_block(recalled, story.short_memory, plan)).mark(self.engine.chat.reply)
-        context.append(turns.ids)
+        self._append(prompt.task(self.engine.chat, recalled, story.short_memory, plan))
         draft = story.draft()
         accepted = False
         try:
             paragraph = yield from self._paragraph(draft)
             yield Written(paragraph)
-            bookkeeping, degraded = self._settle(story.short_memory)
+            bookkeeping, degraded = self._settle(story.short_memory, plan)
             step = Step(
                 number=len(story.steps) + 1,
                 plan=plan,
@@ -125,12 +117,15 @@ class Writer:
         """Let the context go."""
         self._context.close()
 
+    def _append(self, segments: list[prompt.Segment]) -> Span:
+        return self._context.append(prompt.encode(self.engine, segments))
+
     def _first_recent_step(self) -> int:
         """The number of the first step whose paragraph is still in the context."""
         return len(self.story.steps) - len(self._recent) + 1
 
     def _remember_paragraph(self, paragraph: str) -> None:
-        self._recent.append(self._context.append(_Turns(self.engine).say(prompt.paragraph_block(paragraph)).ids))
+        self._recent.append(self._append(prompt.recent(paragraph)))
         if len(self._recent) > RECENT_PARAGRAPHS:
             self._context.drop(self._recent.pop(0))
 
@@ -141,9 +136,12 @@ class Writer:
                 max_tokens=PARAGRAPH_TOKENS, temperature=0.7, top_p=0.95, min_p=0.05, seed=self._seed("paragraph", attempt)
             )
             generation = self._context.generate(sampling)
-            for piece in generation:
-                draft.write(piece)
-                yield Text(piece)
+            try:
+                for piece in generation:
+                    draft.write(piece)
+                    yield Text(piece)
+            finally:
+                generation.close()
             text = " ".join(generation.text.split())
             paragraph = whole(text) if generation.finish_reason == "length" else text
             if paragraph:
@@ -156,13 +154,12 @@ class Writer:
             f"The model wrote no text in {ATTEMPTS} attempts: try another plan, or another model with --model."
         )
 
-    def _settle(self, memory: tuple[str, ...]) -> tuple[Bookkeeping, bool]:
+    def _settle(self, memory: tuple[str, ...], plan: str) -> tuple[Bookkeeping, bool]:
         """The bookkeeping for the paragraph at the end of the context, and whether it had to be done without.
 
         One try, one repair that sees only the bad reply, then new seeds; last, the memory stays as it is.
         """
-        chat = self.engine.chat
-        self._context.append(_Turns(self.engine).mark(chat.next_user).say(prompt.UPDATE_REQUEST).mark(chat.reply).ids)
+        self._append(prompt.update(self.engine.chat))
         for attempt in range(ATTEMPTS):
             reply = self._reply(self._context, memory, attempt)
             try:
@@ -174,15 +171,12 @@ class Writer:
                     return Bookkeeping.read(self._repair(reply, problem, memory), memory), False
                 except InvalidBookkeeping:
                     continue
-        return Bookkeeping((), (), self.story.plans or (prompt.CONTINUE_PLAN,)), True
+        plans = tuple(other for other in self.story.plans if other != plan)
+        return Bookkeeping((), (), (*plans, prompt.CONTINUE_PLAN)), True
 
     def _repair(self, reply: str, problem: str, memory: tuple[str, ...]) -> str:
-        chat = self.engine.chat
-        turns = _Turns(self.engine).mark(chat.start)
-        if chat.system:
-            turns.say(prompt.INSTRUCTIONS)
-        turns.mark(chat.user).say(prompt.repair_request(reply, problem)).mark(chat.reply)
-        with self.engine.context(turns.ids) as context:
+        ids = prompt.encode(self.engine, prompt.repair(self.engine.chat, reply, problem))
+        with self.engine.context(ids) as context:
             return self._reply(context, memory, ATTEMPTS)
 
     def _reply(self, context: Context, memory: tuple[str, ...], attempt: int) -> str:
@@ -204,21 +198,3 @@ class Writer:
         """A seed that depends on the story's own and on where in it we are: a run that was cut off goes on as it would have."""
         key = f"{self.story.settings.seed}/{len(self.story.steps)}/{purpose}/{attempt}"
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
-
-
-class _Turns:
-    """Token ids of a piece of conversation: marks of the template are read as such, what is said in between is not."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.ids: list[int] = []
-
-    def mark(self, text: str) -> _Turns:
-        self.ids += self._engine.encode(text)
-        return self
-
-    def say(self, text: str) -> _Turns:
-        self.ids += self._engine.encode(text, special=False)
-        return self
-
-

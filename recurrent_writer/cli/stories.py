@@ -1,0 +1,85 @@
+"""`recurrent-writer stories`: which there are, what they say, and taking them elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from recurrent_writer import manuscript
+from recurrent_writer.cli.console import remark, visible
+from recurrent_writer.errors import WriterFault
+from recurrent_writer.library import library_folder, story_names
+from recurrent_writer.story import Story
+
+app = typer.Typer(help="List, show and export stories.", no_args_is_help=True)
+
+Library = Annotated[Path | None, typer.Option("--stories", help="The folder that holds the stories.")]
+
+
+class Format(StrEnum):
+    """What a story can be exported as."""
+
+    md = "md"
+    txt = "txt"
+
+
+@app.command("list")
+def list_(stories: Library = None) -> None:
+    """The stories of the library, with their length and the beginning of their premise."""
+    from rich.console import Console
+
+    library = library_folder(stories)
+    names = story_names(library)
+    if not names:
+        remark(f"There is no story in {library} yet: begin one with 'recurrent-writer write --premise TEXT'.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (("name", "left"), ("paragraphs", "right"), ("last written", "left"), ("premise", "left")):
+        table.add_column(heading, justify=justify, no_wrap=heading != "premise")  # type: ignore[arg-type]
+    for name in names:
+        try:
+            story = Story.open(library, name)
+        except WriterFault as fault:
+            table.add_row(name, "?", "", Text(visible(str(fault))))
+            continue
+        written = story.log.events[-1].time[:16].replace("T", " ")
+        premise = story.settings.premise
+        shown = premise if len(premise) <= 70 else premise[:69] + "\u2026"
+        table.add_row(name, str(len(story.steps)), written, Text(visible(shown)))
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def show(name: str, stories: Library = None) -> None:
+    """Print a story."""
+    story = Story.open(library_folder(stories), name)
+    sys.stdout.write(visible(manuscript.as_text(story.name, story.steps)))
+
+
+@app.command()
+def export(
+    name: str,
+    format_: Annotated[Format, typer.Option("--format", help="Markdown or plain text.")] = Format.md,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; stdout if left out.")] = None,
+    stories: Library = None,
+) -> None:
+    """Write a story out as one text, exactly as it is."""
+    story = Story.open(library_folder(stories), name)
+    if format_ is Format.md:
+        text = manuscript.as_markdown(story.name, story.settings, story.steps)
+    else:
+        text = manuscript.as_text(story.name, story.steps)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as fault:
+        raise WriterFault(f"{output} cannot be written: {fault.strerror}. Name another file with --output.") from fault
+    remark(f"{len(story.steps)} paragraphs written to {output}.")
