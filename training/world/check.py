@@ -7,7 +7,7 @@ import random
 import sys
 from pathlib import Path
 
-from training.world.kinds import REGISTERS, KindError, _NARRATORS, read_kinds, sample
+from training.world.kinds import KindError, _NARRATORS, read_kinds, sample
 from training.world.scenes import SceneError, read_scenes
 
 
@@ -34,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{file.name}:\n{fault}", file=sys.stderr)
             continue
         for kind in kinds:
-            forms = [form for register in REGISTERS for form in kind.forms[register]]
+            forms = [form for register in kind.prose for form in kind.forms[register]]
             for form in rng.sample(forms, min(options.show, len(forms))):
                 print(f"  {kind.name}: {sample(form, kind, rng.choice(_NARRATORS))}")
-        count = sum(len(kind.forms[register]) for kind in kinds for register in REGISTERS)
+        count = sum(len(kind.forms[register]) for kind in kinds for register in kind.prose)
         print(f"{file.name}: {len(kinds)} kinds, {count} prose forms")
     return int(faulty)
 

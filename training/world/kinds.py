@@ -16,8 +16,12 @@ from training.world.inflect import UnknownVerb
 from training.world.lexicon import Entity, Person, Place, Term, Thing
 
 REGISTERS = ("plain", "adventure", "quiet", "voices")
-LISTS = ("plan", "fact", "act")
-LEAST = {"plan": 4, "fact": 3, "act": 3, **dict.fromkeys(REGISTERS, 5)}
+# The sections of a table and how many forms each has at least: events; what players try that changes little; beginnings.
+LEAST = {
+    "events": {"plan": 4, "fact": 3, "act": 3, **dict.fromkeys(REGISTERS, 5)},
+    "actions": {"act": 6, "fact": 2, "plain": 3, "adventure": 2, "quiet": 2},
+    "situations": {"premise": 10, "fact": 4, "plain": 6, "adventure": 6, "quiet": 6},
+}
 
 # What the state itself understands; any other predicate is the authors' own ("stolen T A").
 BUILT_IN = {
@@ -60,6 +64,7 @@ class Kind:
 
     name: str
     theme: str
+    """The file it stands in; "actions" and "situations" have sections of their own."""
     roles: dict[str, tuple[str, str]]
     when: tuple[Atom, ...]
     then: tuple[Atom, ...]
@@ -68,6 +73,11 @@ class Kind:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    @property
+    def prose(self) -> tuple[str, ...]:
+        """The registers that it has forms for."""
+        return tuple(register for register in REGISTERS if register in self.forms)
 
     def cued(self, text: str) -> bool:
         """True if the text has a word that begins as one of the kind's cues does."""
@@ -99,10 +109,14 @@ def _kind(name: str, theme: str, table: dict[str, Any]) -> Kind:
             raise KindError(f"role {letter} = '{type_}': persons are A-D, things T-V, places P-R, a secret S, a creature or title W")
         roles[letter] = (base, tag)
     forms = {}
-    for section in (*LISTS, *REGISTERS):
+    for section in _least(theme):
         forms[section] = tuple(parse(line.strip()) for line in table[section].splitlines() if line.strip())
     atoms = {key: tuple(Atom.read(line) for line in table.get(key, ())) for key in ("when", "then")}
-    return Kind(name, theme, roles, atoms["when"], atoms["then"], tuple(table["cue"]), forms)
+    return Kind(name, theme, roles, atoms["when"], atoms["then"], tuple(table.get("cue", ())), forms)
+
+
+def _least(theme: str) -> dict[str, int]:
+    return LEAST.get(theme, LEAST["events"])
 
 
 def _faults(kind: Kind) -> Iterable[str]:
@@ -124,17 +138,21 @@ def _faults(kind: Kind) -> Iterable[str]:
             yield f"'{atom}': can be asked for, not brought about"
     located = {a.arguments[0] for a in kind.when if a.holds and a.predicate in ("lies", "hidden", "lost", "gone")}
     located |= {argument for a in kind.when if a.holds for argument in a.arguments}
+    if kind.theme == "situations":
+        located = {argument for atom in kind.then for argument in atom.arguments} | {"P", "Q", "R"}
     for letter, (base, _) in kind.roles.items():
         if base in ("thing", "place", "secret") and letter not in located:
             yield f"role {letter}: no condition in 'when' says where it comes from (for instance 'has A {letter}')"
-    for section, least in LEAST.items():
+    for section, least in _least(kind.theme).items():
         forms = kind.forms[section]
         if len(forms) < least:
             yield f"{section}: {len(forms)} forms, at least {least} wanted"
         if len({form.source for form in forms}) < len(forms):
             yield f"{section}: a form stands there twice"
-        needed = roles - {"S"} if section in ("plan", "act") else roles
+        needed = roles - {"S"} if section in ("plan", "act", "premise") else roles
         needed -= {letter for letter in roles if section in REGISTERS and kind.roles[letter][0] == "place"}
+        if section == "fact" and kind.theme == "situations":
+            needed = set()
         if section == "act":
             needed = needed - {"A"} - {letter for letter in roles if kind.roles[letter][0] == "place"}
         for form in forms:
@@ -145,12 +163,13 @@ def _faults(kind: Kind) -> Iterable[str]:
             if section == "plan" and any(not isinstance(p, str) and getattr(p, "attribute", "") == "spot" for p in form.parts):
                 yield f"plan: a plan does not give the hiding spot away: {form.source}"
             words = len(form.source.split())
-            if section in REGISTERS and not 9 <= words <= 75:
-                yield f"{section}: {words} words, 12 to 60 wanted: {form.source}"
+            most = 95 if kind.theme == "situations" else 75
+            if section in REGISTERS and not 9 <= words <= most:
+                yield f"{section}: {words} words, 12 to {most - 15} wanted: {form.source}"
             if section in REGISTERS and not form.roles - unknown - roles:
                 for narrator in _NARRATORS:
                     told = sample(form, kind, narrator)
-                    if not kind.cued(told):
+                    if kind.theme != "situations" and not kind.cued(told):
                         yield f"{section}: no word of 'cue' in: {told}"
                         break
 
