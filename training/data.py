@@ -1,0 +1,108 @@
+"""Training data on disk: shards of tokenized examples, and batches of them by length."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from training.examples import Example
+
+MAX_LENGTH = 1024
+# The lengths that batches are padded to: few, because the compiler makes one program for each.
+LENGTHS = (128, 256, 384, 512, 640, 768, 896, 1024)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example as tokens: ids, and which of them are to be learned."""
+
+    ids: NDArray[np.uint16]
+    learned: NDArray[np.bool_]
+
+
+def encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> Encoded:
+    """Tokenize each part by itself, as the program does."""
+    ids: list[int] = []
+    learned: list[bool] = []
+    for part in example.parts:
+        part_ids = tokenizer(part.text, add_special_tokens=False, split_special_tokens=not part.mark)["input_ids"]
+        ids += part_ids
+        learned += [part.learned] * len(part_ids)
+    return Encoded(np.array(ids, np.uint16), np.array(learned, np.bool_))
+
+
+def write_shard(file: Path, examples: Sequence[Encoded]) -> None:
+    """Write a shard; it is there whole or not at all."""
+    temporary = file.with_suffix(".tmp.npz")
+    np.savez(
+        temporary,
+        ids=np.concatenate([example.ids for example in examples]),
+        learned=np.packbits(np.concatenate([example.learned for example in examples])),
+        lengths=np.array([len(example.ids) for example in examples], np.int32),
+    )
+    os.replace(temporary, file)
+
+
+def read_shard(file: Path) -> list[Encoded]:
+    """The examples of a shard."""
+    with np.load(file) as shard:
+        ids, lengths = shard["ids"], shard["lengths"]
+        learned = np.unpackbits(shard["learned"])[: len(ids)].astype(np.bool_)
+    ends = np.cumsum(lengths)
+    return [Encoded(ids[end - length : end], learned[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens `[rows, length]`, padded; `learned` marks the tokens that are to be predicted."""
+
+    ids: Tensor
+    positions: Tensor
+    learned: Tensor
+
+    @property
+    def tokens(self) -> int:
+        return self.ids.numel()
+
+
+def batches(examples: Sequence[Encoded], tokens: int, max_positions: int, rng: random.Random) -> Iterator[Batch]:
+    """Every example once, in random order, in batches of about `tokens` tokens whose rows are of like length."""
+    waiting: dict[int, list[Encoded]] = {length: [] for length in LENGTHS}
+    ready: list[Batch] = []
+    for index in rng.sample(range(len(examples)), len(examples)):
+        example = examples[index]
+        length = next(length for length in LENGTHS if len(example.ids) <= length)
+        row = waiting[length]
+        row.append(example)
+        if len(row) == tokens // length:
+            ready.append(_batch(row, length, max_positions, rng))
+            waiting[length] = []
+        if len(ready) == 16:  # so that batches of one length do not come in a run
+            rng.shuffle(ready)
+            yield from ready
+            ready = []
+    rng.shuffle(ready)
+    yield from ready
+
+
+def _batch(examples: Sequence[Encoded], length: int, max_positions: int, rng: random.Random) -> Batch:
+    ids = torch.zeros(len(examples), length, dtype=torch.long)
+    learned = torch.zeros(len(examples), length, dtype=torch.bool)
+    positions = torch.arange(length).repeat(len(examples), 1)
+    for row, example in enumerate(examples):
+        count = len(example.ids)
+        ids[row, :count] = torch.from_numpy(example.ids.astype(np.int64))
+        learned[row, :count] = torch.from_numpy(example.learned)
+        if rng.random() < 0.2:  # a leap somewhere, so that no distance up to the last position is quite unknown
+            leap = int((max_positions - length) * rng.random() ** 2)
+            positions[row, rng.randrange(count) :] += leap
+    return Batch(ids, positions, learned)
