@@ -52,6 +52,8 @@ def load_model(
         logging.set_verbosity(verbosity)
     if missing := sorted(info["missing_keys"]):
         raise ModelBroken(f"The weights in {folder} are not complete: {len(missing)} tensors are missing, the first is '{missing[0]}'.")
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ModelBroken(f"There is no tokenizer in {folder}: put 'tokenizer.json' beside the weights.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as fault:

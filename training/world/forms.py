@@ -33,6 +33,10 @@ _PREPOSITIONS = frozenset(
     "to for with at by from of on in into onto upon over under behind beside before after between against toward towards "
     "around round about near like than past beyond without within among let made makes make as".split()
 ) - {"as", "before", "after", "than", "like"}
+_SPEAKS = re.compile(
+    r"(?: [a-z]+ly)? \[(?:say|ask|cry|call|whisper|mutter|reply|answer|shout|demand|murmur|add|snap|inquire|want|exclaim|bellow|"
+    r"roar|wonder|yell|hiss|growl|sigh|offer|put|venture|croak|squeak|repeat|insist|protest|breathe|moan|groan|laugh)\]"
+)
 _MARK = re.compile(r"\{([A-Za-z][A-Za-z.']*)\}|\[([a-z]+)(?::(it|pl))?\]")
 
 
@@ -147,9 +151,11 @@ def parse(source: str) -> Form:
             tail, starts, object_chain = tail + "]", False, False
             continue
         role, attribute = _slot(match[1], source)
-        before = re.search(r"([a-z]+|\])\W*$", tail.lower())
+        before = re.search(r"([a-z]+|\])\s*$", tail.lower())
         word = before[1] if before else ""
-        is_object = word == "]" or word in _PREPOSITIONS or (word == "and" and object_chain)
+        is_object = word == "]" or word in _PREPOSITIONS or (object_chain and re.search(r"\} and $", tail) is not None)
+        if re.search(r"[?!]\"\s*$", tail) and _SPEAKS.match(source, at):
+            starts = False  # "Why?" you ask
         slot = Slot(role, attribute, quoted, starts, is_object)
         if role and role in "ABCD":
             if quoted and attribute in ("he", "him", "his", "himself"):

@@ -42,7 +42,6 @@ class History:
         self.lexicon = Lexicon(self.rng, split, invented)
         self.state = _new_state(self.rng, self.lexicon)
         self.protagonist = self.state.people[0]
-        self.narrator_protagonist = self.protagonist
         self._latest: deque[str] = deque(maxlen=_FRESH)
         self._met: set[Person] = set()
 
@@ -59,7 +58,7 @@ class History:
                 continue
             for actor in self._actors():
                 binding = next(self.state.bindings(kind, actor, self.rng, self.lexicon), None)
-                if binding is not None:
+                if binding is not None and not self._kills_protagonist(kind, binding):
                     found.append(Event(kind, binding, self.state.at[actor]))
                     break
         return found
@@ -97,6 +96,9 @@ class History:
             any=any_,
         )
 
+    def _kills_protagonist(self, kind: Kind, binding: Binding) -> bool:
+        return any(atom.predicate == "dead" and binding[atom.arguments[0]] == self.protagonist for atom in kind.then)
+
     def _actors(self) -> list[Person]:
         """Who may be A, in the order to try: mostly the protagonist, else those who are with them, then anybody."""
         living = self.state.living()
@@ -108,7 +110,7 @@ class History:
         return [self.protagonist, *others] if first else [*others, self.protagonist]
 
     def _drift(self) -> None:
-        """Time and weather go on, newcomers turn up, and a protagonist who died is followed by another."""
+        """Time and weather go on, newcomers turn up, and the others come to where the story is."""
         state, rng = self.state, self.rng
         if rng.random() < 0.35:
             state.time = TIMES[(TIMES.index(state.time) + 1) % len(TIMES)]
@@ -121,8 +123,6 @@ class History:
             state.at[person] = state.at[self.protagonist]
             _equip(state, person, rng, self.lexicon)
         living = state.living()
-        if self.protagonist not in living:
-            self.protagonist = max(living, key=lambda person: person in self._met)
         # The others do not stray for ever: now and then one comes to where the story is.
         here = state.at[self.protagonist]
         away = [person for person in living if state.at[person] != here]

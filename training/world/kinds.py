@@ -149,7 +149,7 @@ def _faults(kind: Kind) -> Iterable[str]:
             yield f"{section}: {len(forms)} forms, at least {least} wanted"
         if len({form.source for form in forms}) < len(forms):
             yield f"{section}: a form stands there twice"
-        needed = roles - {"S"} if section in ("plan", "act", "premise") else roles
+        needed = roles - {"S"} if section in ("plan", "act", "premise") else set(roles)
         needed -= {letter for letter in roles if section in REGISTERS and kind.roles[letter][0] == "place"}
         if section == "fact" and kind.theme == "situations":
             needed = set()

@@ -197,7 +197,7 @@ class State:
     ) -> list[Entity]:
         base, tag = kind.roles[letter]
         here = self.at[_person(binding["A"])]
-        apart = any(atom.predicate == "apart" and letter in atom.arguments for atom in kind.when)
+        apart = any(atom.predicate == "apart" and letter == atom.arguments[1] for atom in kind.when)
         found: list[Entity]
         match base:
             case "person":
@@ -225,7 +225,7 @@ class State:
         return not tag or tag in getattr(entity, "tags", ())
 
     def _together(self, kind: Kind, binding: Binding) -> bool:
-        apart = {letter for atom in kind.when if atom.predicate == "apart" for letter in atom.arguments} - {"A"}
+        apart = {atom.arguments[1] for atom in kind.when if atom.predicate == "apart"}
         here = self.at[_person(binding["A"])]
         return all(
             self.at[entity] == here for letter, entity in binding.items() if isinstance(entity, Person) and letter not in apart

@@ -1,0 +1,141 @@
+"""What every test shares: no network but loopback, and tiny models made on the spot."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that leaves the machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else address
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(host).startswith(_LOOPBACK):
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+_SIZES: dict[str, Any] = {
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+}
+_MODELS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 12}),
+}
+ARCHITECTURES = tuple(_MODELS)
+
+_TEXT = [
+    "Ada hid the brass key under the stair, and Bram saw it. \"Why?\" he said; nobody knew.",
+    '{"drop":[{"number":1,"why":"it is over"}],"add":[],"plans":["a","b","c"]}',
+    "caf\u00e9 na\u00efve \u2014 \u4f60\u597d \U0001f600",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with a chat template."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=["<|end|>", "<|turn|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_TEXT * 4, trainer)
+    template = (
+        "{% for m in messages %}<|turn|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", chat_template=template)
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast
+) -> Callable[[str], Path]:
+    """Makes a folder with a tiny random model of an architecture; the same one when asked again."""
+    made: dict[str, Path] = {}
+
+    def make(architecture: str) -> Path:
+        if architecture not in made:
+            config_type, model_type, more = _MODELS[architecture]
+            torch.manual_seed(7)
+            config = config_type(vocab_size=len(tiny_tokenizer), **_SIZES, **more)
+            config.eos_token_id = tiny_tokenizer.eos_token_id
+            model = model_type(config)
+            for parameter in model.parameters():  # away from the flat logits of a fresh model
+                parameter.data *= 4 if parameter.ndim > 1 else 1
+            folder = tmp_path_factory.mktemp(architecture)
+            model.save_pretrained(folder)
+            tiny_tokenizer.save_pretrained(folder)
+            made[architecture] = folder
+        return made[architecture]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(make_checkpoint: Callable[[str], Path]) -> Iterator[Any]:
+    """An engine on a tiny Qwen3."""
+    from runtime import Engine
+
+    with Engine.load(make_checkpoint("qwen3"), slots=2000) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def eager() -> Callable[[Path], Callable[[list[int]], torch.Tensor]]:
+    """The oracle: next-token logits of a fresh Hugging Face run with eager attention."""
+    loaded: dict[Path, PreTrainedModel] = {}
+
+    def of(folder: Path) -> Callable[[list[int]], torch.Tensor]:
+        from transformers import AutoModelForCausalLM
+
+        if folder not in loaded:
+            loaded[folder] = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+
+        @torch.inference_mode()
+        def logits(ids: list[int]) -> torch.Tensor:
+            return loaded[folder](torch.tensor([ids])).logits[0, -1]
+
+        return logits
+
+    return of

@@ -1,0 +1,151 @@
+"""Loading models: any supported checkpoint works, everything else gets one clear sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from runtime import Engine, Sampling
+from runtime.errors import (
+    ModelBroken,
+    ModelNotFound,
+    PackageConflict,
+    UnsupportedDevice,
+    UnsupportedModel,
+    check_packages,
+)
+from tests.conftest import ARCHITECTURES
+
+
+@pytest.fixture
+def folder(make_checkpoint, tmp_path):
+    """A checkpoint that a test may break."""
+    return shutil.copytree(make_checkpoint("qwen3"), tmp_path / "model")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_supported_architecture_generates_what_hugging_face_does(architecture, make_checkpoint, eager):
+    path = make_checkpoint(architecture)
+    oracle = eager(path)
+    with Engine.load(str(path)) as engine, engine.context("Ada hid the key. ") as context:
+        ids = list(context.token_ids)
+        generation = context.generate(Sampling(max_tokens=20, temperature=0, ignore_eos=True))
+        generation.run()
+        for _ in range(20):
+            ids.append(int(oracle(ids).argmax()))
+        assert context.token_ids == ids
+        assert engine.model_path == path
+
+
+def test_weights_can_be_run_in_half_precision(make_checkpoint, eager):
+    path = make_checkpoint("qwen3")
+    with Engine.load(path, dtype="bfloat16") as engine, engine.context("Ada hid") as context:
+        assert engine.pool.keys.dtype == torch.bfloat16
+        assert context.logits().dtype == torch.float32
+        assert (context.logits() - eager(path)(context.token_ids)).abs().max() < 1
+
+
+def one_sentence(fault):
+    text = str(fault.value)
+    assert "\n" not in text
+    assert text.endswith((".", "?"))
+    return text
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "nowhere", "a/b/c"])
+def test_a_folder_that_is_not_there(name):
+    with pytest.raises(ModelNotFound, match="There is no folder") as fault:
+        Engine.load(name)
+    one_sentence(fault)
+
+
+def test_a_file_is_not_a_folder(folder):
+    with pytest.raises(ModelNotFound, match="is a file"):
+        Engine.load(folder / "config.json")
+
+
+def test_a_model_that_cannot_be_downloaded():
+    with pytest.raises(ModelNotFound, match="neither a folder here nor a model that could be downloaded") as fault:
+        Engine.load("nobody/nothing")
+    one_sentence(fault)
+
+
+def test_a_folder_without_a_config(folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelBroken, match="no config.json"):
+        Engine.load(folder)
+
+
+@pytest.mark.parametrize("text", ["{not json", "[]", "{}"])
+def test_a_config_that_is_none(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ModelBroken, match="not the configuration of a model"):
+        Engine.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["mamba2", "bert", "deepseek_v3", "something_new"])
+def test_an_unsupported_architecture_is_named(folder, kind):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+    with pytest.raises(UnsupportedModel, match=f"'{kind}' are not supported yet: use one of type llama") as fault:
+        Engine.load(folder)
+    one_sentence(fault)
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "missing"])
+def test_broken_weights(folder, damage):
+    file = folder / "model.safetensors"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:1000] if damage == "cut" else b"nonsense")
+    with pytest.raises(ModelBroken, match="weights in .* cannot be read") as fault:
+        Engine.load(folder)
+    one_sentence(fault)
+
+
+def test_weights_that_are_not_complete(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelBroken, match=r"1 tensors are missing, the first is 'model.layers.0.mlp.up_proj.weight'"):
+        Engine.load(folder)
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage"])
+def test_a_broken_tokenizer(folder, damage):
+    file = folder / "tokenizer.json"
+    if damage == "missing":
+        file.unlink()
+        (folder / "tokenizer_config.json").unlink()
+    else:
+        file.write_text("{")
+    with pytest.raises(ModelBroken, match=r"okenizer") as fault:
+        Engine.load(folder)
+    one_sentence(fault)
+
+
+def test_devices_and_dtypes_that_are_not_here(folder):
+    with pytest.raises(UnsupportedDevice, match="'abacus' is no device"):
+        Engine.load(folder, device="abacus")
+    with pytest.raises(UnsupportedDevice, match="'float8' is no dtype"):
+        Engine.load(folder, dtype="float8")
+    if not torch.cuda.is_available():
+        with pytest.raises(UnsupportedDevice, match="no device 'cuda'"):
+            Engine.load(folder, device="cuda")
+
+
+def test_the_kernels_package_of_hugging_face_is_a_conflict(tmp_path, monkeypatch):
+    info = tmp_path / "kernels-0.12.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kernels\nVersion: 0.12.0\n")
+    check_packages()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PackageConflict, match=r"'kernels' 0.12.0 of Hugging Face .*pip uninstall kernels") as fault:
+        check_packages()
+    one_sentence(fault)
