@@ -89,7 +89,7 @@ class Generation:
                         self._trim()
                         self._end("stop")
                         return
-                    if len(self._stream.ends) >= self.sampling.max_tokens:
+                    if len(self._span) >= self.sampling.max_tokens:
                         self._end("length")
                         break
             if rest := self._stream.flush():
@@ -121,9 +121,13 @@ class Generation:
 
     def _trim(self) -> None:
         """Take the stop string out of the context; a token that is part text, part stop is encoded anew."""
-        text, ends = self._stream.text, self._stream.ends
-        whole = sum(end <= len(text) for end in ends)
-        rest = text[ends[whole - 1] if whole else 0 :]
-        start = self._span.start
-        self.context.cut(start + whole, self.context.engine.encode(rest, first=False) if rest else [])
+        engine, text, start = self.context.engine, self.text, self._span.start
+        before = self.context.token_ids[max(0, start - _DECODER_CONTEXT) : start]
+        skip = len(engine.decode(before))
+        ids = self._span.token_ids
+        kept = len(ids)
+        while not text.startswith(decoded := engine.decode([*before, *ids[:kept]])[skip:]):
+            kept -= 1
+        rest = text[len(decoded) :]
+        self.context.cut(start + kept, engine.encode(rest) if rest else [])
         self._span.start, self._span.stop, self._span.alive = start, len(self.context), True

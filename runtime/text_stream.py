@@ -18,15 +18,12 @@ class TextStream:
         self._held = ""
         self.text = ""
         """All text decoded so far; up to the stop string once one was met."""
-        self.ends: list[int] = []
-        """For each token, how many characters of `text` had been decoded when it came."""
         self.stopped = False
 
     def push(self, token: int) -> str:
         """Take a token; return the text that is now certain to stay."""
         piece = self._decoder.step(self._tokenizer, token) or ""
         self.text += piece
-        self.ends.append(len(self.text))
         self._held += piece
         if not self._stop:
             return self._release(len(self._held))
