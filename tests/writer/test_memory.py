@@ -1,0 +1,102 @@
+"""The long memory recalls by names and words, and its index can always be made anew."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recurrent_writer.embedding import DIMENSION, embed, embed_all
+from recurrent_writer.long_memory import LongMemory, Memory
+
+MEMORIES = [
+    Memory("1.1", 1, "Ada hid the brass key under the mill stair."),
+    Memory("2.1", 2, "Bram bought a goose from the ferry keeper."),
+    Memory("3.1", 3, "Cora knows that the well has run dry."),
+    Memory("4.1", 4, "Ada quarrelled with Bram about the goose."),
+]
+
+
+def test_vectors_are_of_length_one_and_the_same_every_time():
+    vector = embed("Ada hid the brass key.")
+    assert vector.shape == (DIMENSION,)
+    assert vector.dtype == np.float32
+    assert np.isclose(np.linalg.norm(vector), 1)
+    assert np.array_equal(vector, embed("Ada hid the brass key."))
+    assert not embed("the and of it").any()
+
+
+@given(st.lists(st.text(max_size=40), max_size=5))
+def test_any_text_has_a_vector(texts):
+    assert embed_all(texts).shape == (len(texts), DIMENSION)
+
+
+@pytest.mark.parametrize(
+    ("plan", "step"),
+    [
+        ("Ada fetches the brass key from where she hid it.", 1),
+        ("Bram roasts the goose he bought.", 2),
+        ("Cora tells what she knows of the well.", 3),
+        ("Ada and Bram quarrel again over geese and the goose.", 4),
+    ],
+)
+def test_a_plan_recalls_what_it_is_about(tmp_path, plan, step):
+    memory = LongMemory(tmp_path / "index", MEMORIES)
+    assert memory.recall(plan, 1, before_step=9)[0].step == step
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 99))
+def test_the_nearest_are_those_of_an_exact_scan(tmp_path_factory, seed):
+    rng = np.random.default_rng(seed)
+    words = [f"w{n}" for n in range(60)]
+    memories = [Memory(f"{n}.1", n, " ".join(rng.choice(words, 6))) for n in range(1, 200)]
+    query = " ".join(rng.choice(words, 6))
+    found = LongMemory(tmp_path_factory.mktemp("i") / "index", memories).recall(query, 5, before_step=999)
+    scores = embed_all(m.text for m in memories) @ embed(query)
+    assert min(float(embed(m.text) @ embed(query)) for m in found) >= np.sort(scores)[-7] - 1e-5
+
+
+def test_recall_leaves_out_later_steps_and_what_is_known(tmp_path):
+    memory = LongMemory(tmp_path / "index", MEMORIES)
+    assert {m.step for m in memory.recall("Ada and Bram and the goose", 9, before_step=4)} <= {1, 2, 3}
+    known = [MEMORIES[0].text, MEMORIES[3].text]
+    assert [m.step for m in memory.recall("Ada", 4, before_step=9, known=known)].count(1) == 0
+
+
+def test_adding_again_changes_nothing(tmp_path):
+    memory = LongMemory(tmp_path / "index", MEMORIES)
+    memory.add(MEMORIES[:2])
+    assert len(memory.recall("Ada Bram Cora", 9, before_step=9)) == len(MEMORIES)
+
+
+def test_an_index_that_is_there_is_used(tmp_path):
+    LongMemory(tmp_path / "index", []).add(MEMORIES)
+    assert not LongMemory(tmp_path / "index", MEMORIES).rebuilt
+
+
+@pytest.mark.parametrize("harm", ["missing", "stranger", "stale", "broken", "emptied"])
+def test_an_index_that_is_not_right_is_made_anew(tmp_path, harm):
+    folder = tmp_path / "index"
+    LongMemory(folder, MEMORIES)
+    from chromadb.api.client import SharedSystemClient
+
+    SharedSystemClient.clear_system_cache()
+    match harm:
+        case "missing":
+            shutil.rmtree(folder)
+        case "stranger":
+            LongMemory(folder, [*MEMORIES[:3], Memory("9.1", 9, "something else")])
+        case "stale":
+            LongMemory(folder, MEMORIES[:2])
+        case "broken":
+            (folder / "chroma.sqlite3").write_bytes(b"no database at all" * 99)
+        case "emptied":
+            (folder / "chroma.sqlite3").write_bytes(b"")
+    SharedSystemClient.clear_system_cache()
+    memory = LongMemory(folder, MEMORIES)
+    assert memory.rebuilt
+    assert memory.recall("the brass key of Ada", 1, before_step=9)[0].step == 1
