@@ -183,7 +183,7 @@ def _weights(state: State, latest: Sequence[str]) -> dict[str, float]:
     for name, (asked, _) in _asked().items():
         if name in latest or not asked <= there:
             continue
-        weights[name] = _CONSEQUENCE if asked else 1.0
+        weights[name] = _CONSEQUENCE ** len(asked)
     return weights
 
 
