@@ -27,6 +27,17 @@ BOOKKEEPING_TOKENS = 900
 ATTEMPTS = 3
 
 
+def paragraph_sampling(seed: int) -> Sampling:
+    """How a paragraph is drawn."""
+    return Sampling(max_tokens=PARAGRAPH_TOKENS, temperature=0.7, top_p=0.95, min_p=0.05, seed=seed)
+
+
+def bookkeeping_sampling(seed: int, sentences: int) -> Sampling:
+    """How the bookkeeping for a short memory of so many sentences is drawn."""
+    schema = Bookkeeping.schema(sentences)
+    return Sampling(max_tokens=BOOKKEEPING_TOKENS, temperature=0.6, top_p=0.95, min_p=0.05, seed=seed, schema=schema)
+
+
 @dataclass(frozen=True)
 class Text:
     """A piece of the paragraph, as it is written."""
@@ -132,10 +143,7 @@ class Writer:
     def _paragraph(self, draft: Draft) -> Generator[Text | Retracted, None, str]:
         """Stream a paragraph at the end of the context, where it stays; returns it."""
         for attempt in range(ATTEMPTS):
-            sampling = Sampling(
-                max_tokens=PARAGRAPH_TOKENS, temperature=0.7, top_p=0.95, min_p=0.05, seed=self._seed("paragraph", attempt)
-            )
-            generation = self._context.generate(sampling)
+            generation = self._context.generate(paragraph_sampling(self._seed("paragraph", attempt)))
             try:
                 for piece in generation:
                     draft.write(piece)
@@ -181,15 +189,7 @@ class Writer:
 
     def _reply(self, context: Context, memory: tuple[str, ...], attempt: int) -> str:
         """A bookkeeping reply at the end of a context, which is left as it was."""
-        sampling = Sampling(
-            max_tokens=BOOKKEEPING_TOKENS,
-            temperature=0.6,
-            top_p=0.95,
-            min_p=0.05,
-            seed=self._seed("bookkeeping", attempt),
-            schema=Bookkeeping.schema(len(memory)),
-        )
-        generation = context.generate(sampling)
+        generation = context.generate(bookkeeping_sampling(self._seed("bookkeeping", attempt), len(memory)))
         text = generation.run()
         context.drop(generation.span)
         return text

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurrent_writer.bookkeeping import MAX_DROPS, Add, Bookkeeping, Drop
-from recurrent_writer.embedding import embed
+from recurrent_writer.embedding import DIMENSION, embed
 from recurrent_writer.prompt import OPENING_PLAN
 from recurrent_writer.sentences import windows
 from recurrent_writer.writer import RECALLED_ITEMS, RECENT_PARAGRAPHS
@@ -20,7 +19,7 @@ from training.world import reasons
 from training.world.forms import Narrator, render
 from training.world.history import Event, History
 from training.world.kinds import Kind, read_kinds
-from training.world.lexicon import Entity, Person, Place, Term, Thing
+from training.world.lexicon import Entity, Person, Term
 from training.world.state import Binding, Fact, Whereabouts
 from training.world.teller import Style, Teller, draw_style
 
@@ -58,13 +57,31 @@ class TaughtStep:
     """Facts that the paragraph states and that only what the model reads can tell it: (attribute, entity)."""
 
 
-@dataclass
-class _Item:
-    """An entry of the teacher's long memory."""
+class _Items:
+    """The teacher's long memory: texts, the steps they are of, and their vectors in one growing matrix."""
 
-    step: int
-    text: str
-    vector: NDArray[np.float32] = field(repr=False)
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.steps: list[int] = []
+        self._vectors = np.zeros((64, DIMENSION), np.float32)
+
+    def append(self, step: int, text: str) -> None:
+        if len(self.texts) == len(self._vectors):
+            self._vectors = np.concatenate([self._vectors, np.zeros_like(self._vectors)])
+        self._vectors[len(self.texts)] = embed(text)
+        self.texts.append(text)
+        self.steps.append(step)
+
+    def nearest(self, query: str, before_step: int, known: Collection[str], count: int) -> list[str]:
+        """The texts nearest to the query, best first, each once."""
+        older = bisect_left(self.steps, before_step)
+        found: dict[str, None] = {}
+        for index in np.argsort(-(self._vectors[:older] @ embed(query)), kind="stable"):
+            if len(found) == count:
+                break
+            if self.texts[index] not in known:
+                found[self.texts[index]] = None
+        return list(found)
 
 
 class Course:
@@ -80,18 +97,31 @@ class Course:
         self.premise = ""
         self.memory: list[Remembered] = []
         self.paragraphs: list[str] = []
-        self._items: list[_Item] = []
+        self.spared: Entity | None = None
+        """Somebody or something that no event is to touch."""
+        self._items = _Items()
+        self._plans: list[tuple[str, Event]] = []
         self._told: dict[tuple[str, Entity], str] = {}
         self._known: set[Entity] = set()
 
     def __iter__(self) -> Iterator[TaughtStep]:
-        step, plans = self._begin()
-        yield step
         while True:
-            step, plans = self._go_on(plans)
-            yield step
+            yield self.step()
 
-    def _begin(self) -> tuple[TaughtStep, list[tuple[str, Event]]]:
+    def step(self, forced: Event | None = None) -> TaughtStep:
+        """The next step; of one of the plans that the last one gave, or of an event that has to happen."""
+        if not self.paragraphs:
+            return self._begin()
+        plan, event = self.rng.choice(self._plans) if forced is None else (self.teller.plan(forced), forced)
+        if forced is None and self.rng.random() < self.free_share:
+            plan, event = self._free_plan(plan, event)
+        return self._go_on(plan, event)
+
+    def told(self, attribute: str, entity: Entity) -> str | None:
+        """The sentence that told a fact; None if nobody was told it yet."""
+        return self._told.get((attribute, entity))
+
+    def _begin(self) -> TaughtStep:
         """The premise and the first paragraph, from a written situation."""
         history, rng = self.history, self.rng
         situation = rng.choice(_situations())
@@ -118,11 +148,8 @@ class Course:
         ]
         return self._finish(OPENING_PLAN, told.text, event, added, recalled=(), required=())
 
-    def _go_on(self, plans: list[tuple[str, Event]]) -> tuple[TaughtStep, list[tuple[str, Event]]]:
-        rng, history = self.rng, self.history
-        plan, event = rng.choice(plans)
-        if rng.random() < self.free_share:
-            plan, event = self._free_plan(plan, event)
+    def _go_on(self, plan: str, event: Event) -> TaughtStep:
+        history = self.history
         event = history.happen(event)
         told = self.teller.tell(event, plan)
         for _ in range(3):  # a telling that takes too many facts for granted is told again
@@ -186,7 +213,7 @@ class Course:
         added: list[Remembered],
         recalled: tuple[str, ...],
         required: tuple[tuple[str, Entity], ...],
-    ) -> tuple[TaughtStep, list[tuple[str, Event]]]:
+    ) -> TaughtStep:
         texts = {remembered.sentence for remembered in self.memory}
         added = [remembered for remembered in added if remembered.sentence not in texts]
         before = tuple(remembered.sentence for remembered in self.memory)
@@ -195,16 +222,15 @@ class Course:
         self.paragraphs.append(paragraph)
         number = len(self.paragraphs)
         for text in (*(remembered.sentence for remembered in added), *windows(paragraph)):
-            self._items.append(_Item(number, text, embed(text)))
-        plans = self._plans()
+            self._items.append(number, text)
+        self._plans = self._next_plans()
         bookkeeping = Bookkeeping(
-            drop, tuple(Add(item.sentence, item.why) for item in added), tuple(text for text, _ in plans)
+            drop, tuple(Add(item.sentence, item.why) for item in added), tuple(text for text, _ in self._plans)
         )
-        step = TaughtStep(
+        return TaughtStep(
             self.premise, self.style_words, recent, recalled, before, plan, paragraph, bookkeeping,
             None if plan == OPENING_PLAN else event, required,
         )  # fmt: skip
-        return step, plans
 
     def _let_go(self, added: list[Remembered], event: Event) -> tuple[Drop, ...]:
         """Drop what is no longer true, then, while the memory is too full, the oldest that nothing hangs on."""
@@ -223,9 +249,10 @@ class Course:
         self.memory = [item for index, item in enumerate(self.memory) if index not in gone] + added
         return tuple(Drop(index + 1, gone[index]) for index in sorted(gone))
 
-    def _plans(self) -> list[tuple[str, Event]]:
+    def _next_plans(self) -> list[tuple[str, Event]]:
         """Three different plans for what can happen next, mostly about whom and what the story knows."""
-        found = self.history.candidates(6)
+        found = [event for event in self.history.candidates(6) if self.spared not in event.binding.values()]
+        found = found or self.history.candidates(1)
         found.sort(key=lambda event: len(set(event.binding.values()) - self._known) + 2 * self.rng.random())
         plans: dict[str, Event] = {}
         for event in found:
@@ -240,14 +267,9 @@ class Course:
 
     def _recall(self, plan: str, required: Sequence[tuple[str, Entity]]) -> tuple[str, ...]:
         """What the long memory gives for the plan, as the program recalls it, and whatever the paragraph cannot do without."""
-        first_recent = len(self.paragraphs) - RECENT_PARAGRAPHS + 1
         known = {item.sentence for item in self.memory}
-        older = [item for item in self._items if item.step < first_recent and item.text not in known]
-        texts: list[str] = []
-        if older:
-            scores = np.stack([item.vector for item in older]) @ embed(plan)
-            best = np.argsort(-scores, kind="stable")[: 3 * RECALLED_ITEMS]
-            texts = list(dict.fromkeys(older[index].text for index in best))[:RECALLED_ITEMS]
+        first_recent = len(self.paragraphs) - RECENT_PARAGRAPHS + 1
+        texts = self._items.nearest(plan, first_recent, known, RECALLED_ITEMS)
         read = " ".join([self.premise, *texts, *known, *self.paragraphs[-RECENT_PARAGRAPHS:]])
         for key in required:
             source = self._told[key]

@@ -30,9 +30,9 @@ _PRONOUNS = {
     "I": ("I", "me", "my", "myself"),
 }
 _PREPOSITIONS = frozenset(
-    "to for with at by from of on in into onto upon over under behind beside before after between against toward towards "
+    "to for with at by from of on in into onto upon over under behind beside between against toward towards "
     "around round about near like than past beyond without within among let made makes make as".split()
-) - {"as", "before", "after", "than", "like"}
+)
 _SPEAKS = re.compile(
     r"(?: [a-z]+ly)? \[(?:say|ask|cry|call|whisper|mutter|reply|answer|shout|demand|murmur|add|snap|inquire|want|exclaim|bellow|"
     r"roar|wonder|yell|hiss|growl|sigh|offer|put|venture|croak|squeak|repeat|insist|protest|breathe|moan|groan|laugh)\]"
@@ -160,7 +160,7 @@ def parse(source: str) -> Form:
         if role and role in "ABCD":
             if quoted and attribute in ("he", "him", "his", "himself"):
                 raise FormError(f"pronoun slot {{{match[1]}}} inside speech: write the word itself: {source}")
-            if not quoted and attribute in ("", "he") and not is_object:
+            if not quoted and (attribute == "he" or (attribute == "" and not is_object)):
                 subject = slot
             last_person = slot
         object_chain = is_object

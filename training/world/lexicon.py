@@ -94,6 +94,11 @@ def _list(table: str, key: str, split: Split | None) -> tuple[str, ...]:
     return tuple(entry for entry in entries if _held_out(entry.split("|")[0].strip()) == (split == "held_out"))
 
 
+def words(table: str, key: str) -> tuple[str, ...]:
+    """Every entry of a list."""
+    return _list(table, key, None)
+
+
 class Lexicon:
     """Draws words for one world. `split` says from which half of every list; `invented` is the share of made-up words."""
 

@@ -1,0 +1,1 @@
+"""What ember can do, measured: each module gives rows of a table."""

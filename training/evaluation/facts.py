@@ -1,0 +1,129 @@
+"""A fact told long ago, which stands nowhere but in the memory block: is it used rightly?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from recurrent_writer.writer import paragraph_sampling
+from runtime import Engine
+from training.evaluation.row import Row, Track, share
+from training.evaluation.stories import FIRST_SEED, prompt_ids
+from training.world.course import Course, TaughtStep
+from training.world.history import Event
+from training.world.kinds import Kind, all_kinds
+from training.world.lexicon import Entity, Place, Thing
+
+DISTANCES = (1, 10, 100, 1000)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A step whose paragraph needs a fact; `recalled` says whether the long memory gave it by itself."""
+
+    step: TaughtStep
+    fact: str
+    recalled: bool
+
+
+def rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
+    """For each distance: the hiding place of a thing, or a secret, from so many paragraphs ago."""
+    for distance in DISTANCES:
+        advance = track(f"a fact from {distance} paragraphs ago", cases)
+        used, recalled = [], []
+        for number in range(cases):
+            asked = ask(FIRST_SEED + 10_000 + number, distance)
+            with engine.context(prompt_ids(engine, asked.step)) as context:
+                paragraph = context.generate(paragraph_sampling(number)).run()
+            used.append(asked.fact.lower() in paragraph.lower())
+            recalled.append(asked.recalled)
+            advance()
+        yield share("memory", f"fact from {distance} paragraphs ago used rightly", used, 90)
+        yield share("memory", "- found among the four recalled by itself", recalled)
+
+
+def ask(seed: int, distance: int) -> Asked:
+    """A world in which a thing was hidden, or a secret told, `distance` paragraphs before somebody comes back to it."""
+    for attempt in range(1000):
+        asked = _try(seed + 2**20 * attempt, distance)
+        if asked is not None:
+            return asked
+    raise AssertionError("no world was found in which something is hidden and fetched")
+
+
+def _try(seed: int, distance: int) -> Asked | None:
+    course = Course(seed, free_share=0)
+    rng = random.Random(seed)
+    for _ in range(3):
+        course.step()
+    attribute = rng.choice(("spot", "secret"))
+    telling = _happening(course, rng, _tells_secret if attribute == "secret" else _hides)
+    if telling is None:
+        return None
+    course.step(telling)
+    kept = telling.binding["S" if attribute == "secret" else "T"]
+    source = course.told(attribute, kept)
+    fact = kept.name if attribute == "secret" else course.history.state.spots.get(kept, "")  # type: ignore[arg-type]
+    if source is None or fact not in source:
+        return None
+    course.spared = kept
+    for _ in range(distance - 1):
+        course.step()
+    place = course.history.state.things[kept].owner if isinstance(kept, Thing) else None
+    for person in course.history.state.people:  # they have walked to where it can be done
+        course.history.state.at[person] = place if isinstance(place, Place) else course.history.state.at[telling.binding["A"]]  # type: ignore[index]
+    using = _happening(course, rng, _uses_secret if attribute == "secret" else _uses_spot, kept)
+    if using is None:
+        return None
+    step = course.step(using)
+    if fact not in step.paragraph or fact in step.plan:
+        return None
+    # The fact is to stand in the memory block alone: once, among what else was recalled.
+    others = [text for text in step.recalled if fact not in text]
+    block = [*others[:3], source]
+    rng.shuffle(block)
+    alone = replace(
+        step,
+        recalled=tuple(block),
+        memory=tuple(sentence for sentence in step.memory if fact not in sentence),
+        recent=tuple(paragraph for paragraph in step.recent if fact not in paragraph),
+    )
+    return Asked(alone, fact, recalled=len(others) < len(step.recalled))
+
+
+def _happening(
+    course: Course, rng: random.Random, wanted: Callable[[Kind], bool], about: Entity | None = None
+) -> Event | None:
+    """An event of a wanted kind that can happen now (and is about somebody or something)."""
+    history = course.history
+    kinds = [kind for kind in all_kinds().values() if wanted(kind)]
+    rng.shuffle(kinds)
+    for kind in kinds:
+        for actor in history.state.living():
+            for binding in islice(history.state.bindings(kind, actor, rng, history.lexicon), 20):
+                if about is None or about in binding.values():
+                    return Event(kind, binding, history.state.at[actor])
+    return None
+
+
+def _hides(kind: Kind) -> bool:
+    return any(atom.holds and atom.predicate == "hidden" and atom.arguments == ("T",) for atom in kind.then)
+
+
+def _uses_spot(kind: Kind) -> bool:
+    asked = any(atom.holds and atom.predicate == "hidden" and atom.arguments == ("T",) for atom in kind.when)
+    return asked and all("{T.spot}" in form.source for register in kind.prose for form in kind.forms[register])
+
+
+def _tells_secret(kind: Kind) -> bool:
+    return any(atom.holds and atom.predicate == "knows" for atom in kind.then) and _speaks_secret(kind)
+
+
+def _uses_secret(kind: Kind) -> bool:
+    return any(atom.holds and atom.predicate == "knows" for atom in kind.when) and _speaks_secret(kind)
+
+
+def _speaks_secret(kind: Kind) -> bool:
+    return all("{S}" in form.source for register in kind.prose for form in kind.forms[register])
