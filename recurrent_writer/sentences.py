@@ -9,13 +9,20 @@ _END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+(?=[\"'\u201c\u2018(]*
 
 
 def split(text: str) -> list[str]:
-    """The sentences of a text, each without the space around it."""
+    """The sentences of a text, each without the space around it. Speech in quotation marks is not cut in two."""
     sentences, begin = [], 0
     for match in _END.finditer(text):
         end = match.start() + len(match[0].rstrip())
+        if _speaking(text[begin:end]):
+            continue
         sentences.append(text[begin:end].strip())
         begin = match.end()
     return [sentence for sentence in (*sentences, text[begin:].strip()) if sentence]
+
+
+def _speaking(text: str) -> bool:
+    """True if a quotation is open at the end of a text."""
+    return text.count('"') % 2 == 1 or text.count("\u201c") > text.count("\u201d")
 
 
 def windows(text: str) -> list[str]:

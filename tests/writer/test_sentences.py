@@ -17,6 +17,7 @@ from recurrent_writer.sentences import split, whole, windows
         ('"Why?" he asked. "I do not know."', ['"Why?" he asked.', '"I do not know."']),
         ('He said "no." She left.', ['He said "no."', "She left."]),
         ("It cost 3.50 at noon. Dear.", ["It cost 3.50 at noon.", "Dear."]),
+        ('"Hush. The river rises," she said. Nobody spoke.', ['"Hush. The river rises," she said.', "Nobody spoke."]),
         ("no end", ["no end"]),
         ("She waited\u2026 Then she went.", ["She waited\u2026", "Then she went."]),
     ],

@@ -31,7 +31,7 @@ _PRONOUNS = {
 }
 _PREPOSITIONS = frozenset(
     "to for with at by from of on in into onto upon over under behind beside between against toward towards "
-    "around round about near like than past beyond without within among let made makes make as".split()
+    "around round about near past beyond without within among through across along above below opposite let".split()
 )
 _SPEAKS = re.compile(
     r"(?: [a-z]+ly)? \[(?:say|ask|cry|call|whisper|mutter|reply|answer|shout|demand|murmur|add|snap|inquire|want|exclaim|bellow|"
@@ -208,7 +208,7 @@ def render(form: Form, scene: Scene) -> Rendered:
         if isinstance(part, Verb):
             word = inflect(part.lemma, scene.narrator.tense, _agreement(part, scene))
         else:
-            word = _fill(part, scene, uses)
+            word = fill(part, scene, uses)
         words.append(word[0].upper() + word[1:] if part.starts else word)
     return Rendered("".join(words), frozenset(uses))
 
@@ -230,7 +230,8 @@ def _agreement(verb: Verb, scene: Scene) -> Agreement:
     return "third"
 
 
-def _fill(slot: Slot, scene: Scene, uses: set[tuple[str, Entity]]) -> str:
+def fill(slot: Slot, scene: Scene, uses: set[tuple[str, Entity]]) -> str:
+    """The words for a slot; facts that they state are added to `uses`."""
     if not slot.role:
         if slot.attribute.startswith("any."):
             return scene.any(slot.attribute[4:])

@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import get_args
 
 from recurrent_writer.sentences import split
 from training.world.course import TaughtStep
-from training.world.forms import Form, Narrator, Scene, Slot, Verb, _fill
+from training.world.forms import ANY_SLOTS, Form, Narrator, Scene, Slot, Verb, fill
 from training.world.history import Event
-from training.world.inflect import inflect
+from training.world.inflect import Agreement, inflect
 from training.world.kinds import all_kinds
 from training.world.lexicon import Entity, Person, Place, Term, Thing, words
 from training.world.scenes import all_scenes
@@ -50,12 +51,13 @@ def judge(step: TaughtStep, paragraph: str, narrator: Narrator, spots: dict[Thin
     faults = _unknown_names(paragraph, prompt_text)
     sentences = split(paragraph)
     judged = 0
+    expected = _Expected(event, narrator, spots)
     for sentence in sentences:
-        fitting = [fits for form in _sentences(event.kind.name) if (fits := form.fit(sentence, narrator)) is not None]
+        fitting = [fits for form in _sentences(event.kind.name) if (fits := form.fit(sentence, expected)) is not None]
         if fitting:
             judged += 1
             # A sentence may fit several forms: it is right if it is right as one of them.
-            wrong = [_compare(fits, event, narrator, spots, prompt_text) for fits in fitting]
+            wrong = [_compare(fits, expected, prompt_text) for fits in fitting]
             if all(wrong):
                 faults += min(wrong, key=len)
         else:
@@ -100,35 +102,60 @@ class _FormSentence:
         self.parts = parts
         self.literal = max((part for part in parts if isinstance(part, str)), key=len, default="").strip()
 
-    def fit(self, sentence: str, narrator: Narrator) -> _Fits | None:
+    def fit(self, sentence: str, expected: _Expected) -> _Fits | None:
         if len(self.literal) < _LEAST_LITERAL or self.literal not in sentence:
             return None
-        match = _pattern(self, narrator.tense).fullmatch(sentence)
+        pattern = "".join(_part_pattern(part, expected) for part in self.parts).strip()
+        match = re.fullmatch(pattern, sentence)
         if match is None:
             return None
         slots = [part for part in self.parts if isinstance(part, Slot)]
         return _Fits(tuple(zip(slots, match.groups(), strict=True)))
 
 
-@cache
-def _pattern(sentence: _FormSentence, tense: str) -> re.Pattern[str]:
-    return re.compile("".join(_part_pattern(part, tense) for part in sentence.parts).strip())
+class _Expected:
+    """What the slots of an event's forms should hold."""
+
+    def __init__(self, event: Event, narrator: Narrator, spots: dict[Thing, str]) -> None:
+        self.event, self.narrator = event, narrator
+        self._scene = Scene(event.binding, narrator, event.here, spot=lambda thing: spots.get(thing, ""))
+        self._people = [entity for entity in event.binding.values() if isinstance(entity, Person)]
+
+    def right(self, slot: Slot) -> list[str]:
+        """Everything that may stand in a slot, the fullest first; nothing for a slot that is free."""
+        if slot.attribute.startswith("here"):
+            return [fill(slot, self._scene, set())]
+        if not slot.role or slot.role not in self.event.binding:
+            return []
+        found = [fill(slot, self._scene, set())]
+        if slot.role == "B":  # scenes call whoever is there B
+            found += [
+                fill(slot, Scene({**self.event.binding, "B": person}, self.narrator, self.event.here), set())
+                for person in self._people
+            ]
+        if isinstance(self.event.binding[slot.role], Person) and slot.attribute in ("", "'s"):
+            found += [f"{words_.split()[0]}'s" if words_.endswith("'s") else words_.split()[0] for words_ in found]
+        return sorted(dict.fromkeys(found), key=len, reverse=True)
 
 
-def _part_pattern(part: str | Slot | Verb, tense: str) -> str:
+def _part_pattern(part: str | Slot | Verb, expected: _Expected) -> str:
     if isinstance(part, str):
         return re.escape(part)
     if isinstance(part, Verb):
-        forms = {inflect(part.lemma, tense, agreement) for agreement in ("first", "second", "third", "plural")}  # type: ignore[arg-type]
+        tense = expected.narrator.tense
+        forms = {inflect(part.lemma, tense, agreement) for agreement in get_args(Agreement)}
         return "(?i:" + "|".join(sorted(map(re.escape, forms))) + ")"
+    anything = f"{_PHRASE}"
     if part.role and part.role in "ABCD":
         if part.attribute == "'s":
-            return rf"({_NAME}'s|[Yy]our|[Mm]y)"
-        if part.attribute == "":
-            return f"({_NAME})"
-        if part.attribute in ("he", "him", "his", "himself"):
-            return f"((?i:{_PRONOUN}))"
-    return f"({_PHRASE})"
+            anything = rf"{_NAME}'s|[Yy]our|[Mm]y"
+        elif part.attribute == "":
+            anything = _NAME
+        elif part.attribute in ("he", "him", "his", "himself"):
+            anything = f"(?i:{_PRONOUN})"
+    # What should stand there is tried first, so that of two slots side by side each gets its own words.
+    right = "|".join(f"(?i:{re.escape(words_)})" for words_ in expected.right(part))
+    return f"({right}|{anything})" if right else f"({anything})"
 
 
 @cache
@@ -158,25 +185,16 @@ def _cut(forms: Iterable[Form]) -> tuple[_FormSentence, ...]:
     return tuple(found)
 
 
-def _compare(fits: _Fits, event: Event, narrator: Narrator, spots: dict[Thing, str], prompt_text: str) -> list[str]:
+def _compare(fits: _Fits, expected: _Expected, prompt_text: str) -> list[str]:
     """What stands wrongly in the slots of a sentence that fits a form."""
-    scene = Scene(event.binding, narrator, event.here, spot=lambda thing: spots.get(thing, ""))
     faults = []
-    people = [entity for entity in event.binding.values() if isinstance(entity, Person)]
     for slot, words_ in fits.slots:
-        if not slot.role or slot.role not in event.binding:
+        right = expected.right(slot)
+        entity = expected.event.binding.get(slot.role)
+        if slot.attribute in ("trade", "trait") and entity is not None and not _told(entity, slot.attribute, prompt_text):
             continue
-        entity: Entity = event.binding[slot.role]
-        if slot.attribute in ("trade", "trait") and not _told(entity, slot.attribute, prompt_text):
-            continue
-        expected = _fill(slot, scene, set())
-        right = {expected.lower()}
-        if slot.role == "B" and len(people) > 1:  # scenes call whoever is there B
-            right |= {_fill(slot, Scene({**event.binding, "B": person}, narrator, event.here), set()).lower() for person in people}
-        if isinstance(entity, Person) and slot.attribute in ("", "'s"):
-            right |= {word.split()[0] + ("'s" if word.endswith("'s") and " " in word else "") for word in right}
-        if words_.lower() not in right:
-            faults.append(f"'{words_}' instead of '{expected}'")
+        if right and words_.lower() not in [good.lower() for good in right]:
+            faults.append(f"'{words_}' instead of '{right[0]}'")
     return faults
 
 
@@ -217,9 +235,9 @@ def _strange_facts(sentence: str, event: Event, spots: dict[Thing, str], prompt_
 @cache
 def _form_words() -> frozenset[str]:
     """Every word that the forms can begin a sentence with, in lower case."""
-    return frozenset(word.lower() for text in _form_texts() for word in re.findall(r"[A-Za-z]+", text)) | frozenset(
-        word.lower() for table, key in (("any", kind) for kind in ("bird", "tree", "flower", "food", "beast", "colour")) for word in words(table, key)
-    )
+    listed = [*(words("any", kind) for kind in sorted(ANY_SLOTS)), words("people", "trades"), words("people", "traits")]
+    texts = (*_form_texts(), *(entry for entries in listed for entry in entries))
+    return frozenset(word.lower() for text in texts for word in re.findall(r"[A-Za-z]+", text))
 
 
 @cache
