@@ -21,7 +21,7 @@ from recurrent_writer.story import Draft, Step, Story
 from runtime import Context, Engine, Sampling, Span
 
 RECENT_PARAGRAPHS = 2
-RECALLED_ITEMS = 4
+RECALLED_ITEMS = 3
 PARAGRAPH_TOKENS = 400
 BOOKKEEPING_TOKENS = 900
 ATTEMPTS = 3

@@ -25,7 +25,7 @@ from training.tokenizer import train_tokenizer
 
 # The share of tokens of each source.
 MIX = {"stories": 0.55, "trees": 0.14, "walks": 0.09, "prose": 0.11, "book_steps": 0.11}
-VOCABULARY = 6144
+VOCABULARY = 8192
 HELD_OUT_BOOKS = 12
 """So many books, the last ones, are kept for evaluation."""
 
@@ -82,7 +82,7 @@ def build_shard(out: Path, seed: int, tokens: int, books: list[Book], number: in
             continue
         filled[name] += len(encoded.ids)
         kinds[example.kind] += 1
-        learned += int(encoded.learned.sum())
+        learned += int((encoded.weights == 10).sum())
         examples.append(encoded)
     random.Random(number).shuffle(examples)
     write_shard(_shard(out, number), examples)

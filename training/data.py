@@ -23,21 +23,21 @@ LENGTHS = (128, 256, 384, 512, 640, 768, 896, 1024)
 
 @dataclass(frozen=True)
 class Encoded:
-    """An example as tokens: ids, and which of them are to be learned."""
+    """An example as tokens: ids, and what learning each of them counts, in tenths."""
 
     ids: NDArray[np.uint16]
-    learned: NDArray[np.bool_]
+    weights: NDArray[np.uint8]
 
 
 def encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> Encoded:
     """Tokenize each part by itself, as the program does."""
     ids: list[int] = []
-    learned: list[bool] = []
+    weights: list[int] = []
     for part in example.parts:
         part_ids = tokenizer(part.text, add_special_tokens=False, split_special_tokens=not part.mark)["input_ids"]
         ids += part_ids
-        learned += [part.learned] * len(part_ids)
-    return Encoded(np.array(ids, np.uint16), np.array(learned, np.bool_))
+        weights += [round(10 * part.weight)] * len(part_ids)
+    return Encoded(np.array(ids, np.uint16), np.array(weights, np.uint8))
 
 
 def write_shard(file: Path, examples: Sequence[Encoded]) -> None:
@@ -46,7 +46,7 @@ def write_shard(file: Path, examples: Sequence[Encoded]) -> None:
     np.savez(
         temporary,
         ids=np.concatenate([example.ids for example in examples]),
-        learned=np.packbits(np.concatenate([example.learned for example in examples])),
+        weights=np.concatenate([example.weights for example in examples]),
         lengths=np.array([len(example.ids) for example in examples], np.int32),
     )
     os.replace(temporary, file)
@@ -55,19 +55,18 @@ def write_shard(file: Path, examples: Sequence[Encoded]) -> None:
 def read_shard(file: Path) -> list[Encoded]:
     """The examples of a shard."""
     with np.load(file) as shard:
-        ids, lengths = shard["ids"], shard["lengths"]
-        learned = np.unpackbits(shard["learned"])[: len(ids)].astype(np.bool_)
+        ids, weights, lengths = shard["ids"], shard["weights"], shard["lengths"]
     ends = np.cumsum(lengths)
-    return [Encoded(ids[end - length : end], learned[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+    return [Encoded(ids[end - length : end], weights[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of tokens `[rows, length]`, padded; `learned` marks the tokens that are to be predicted."""
+    """Rows of tokens `[rows, length]`, padded; `weights` (float32) says what predicting each counts."""
 
     ids: Tensor
     positions: Tensor
-    learned: Tensor
+    weights: Tensor
 
     @property
     def tokens(self) -> int:
@@ -96,13 +95,13 @@ def batches(examples: Sequence[Encoded], tokens: int, max_positions: int, rng: r
 
 def _batch(examples: Sequence[Encoded], length: int, max_positions: int, rng: random.Random) -> Batch:
     ids = torch.zeros(len(examples), length, dtype=torch.long)
-    learned = torch.zeros(len(examples), length, dtype=torch.bool)
+    weights = torch.zeros(len(examples), length)
     positions = torch.arange(length).repeat(len(examples), 1)
     for row, example in enumerate(examples):
         count = len(example.ids)
         ids[row, :count] = torch.from_numpy(example.ids.astype(np.int64))
-        learned[row, :count] = torch.from_numpy(example.learned)
+        weights[row, :count] = torch.from_numpy(example.weights) / 10
         if rng.random() < 0.2:  # a leap somewhere, so that no distance up to the last position is quite unknown
             leap = int((max_positions - length) * rng.random() ** 2)
             positions[row, rng.randrange(count) :] += leap
-    return Batch(ids, positions, learned)
+    return Batch(ids, positions, weights)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 
 from recurrent_writer import prompt
+from recurrent_writer.sentences import windows
 from runtime.chat import ChatFormat
 from training.books import Book, PlanGuesser
 from training.trees import problems, walks
@@ -23,13 +23,17 @@ CHAT = ChatFormat(
 )
 
 
+RECENT_WEIGHT = 0.3
+"""What the latest paragraphs of a prompt count: they are the same prose, but no plan foretells it."""
+
+
 @dataclass(frozen=True)
 class Part:
-    """A piece of an example, tokenized by itself as the program does."""
+    """A piece of an example, tokenized by itself as the program does. `weight` is what learning it counts: 0 for what is given."""
 
     text: str
     mark: bool = False
-    learned: bool = False
+    weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,13 @@ def step_example(step: TaughtStep) -> Example:
     """A whole step: paragraph, then bookkeeping."""
     parts = [
         *_parts(prompt.opening(CHAT, step.premise, step.style)),
-        *(part for paragraph in step.recent for part in _parts(prompt.recent(paragraph))),
+        *(part for paragraph in step.recent for part in _parts(prompt.recent(paragraph), RECENT_WEIGHT)),
         *_parts(prompt.task(CHAT, step.recalled, step.memory, step.plan)),
-        Part(step.paragraph, learned=True),
-        Part(END, mark=True, learned=True),
+        Part(step.paragraph, weight=1.0),
+        Part(END, mark=True, weight=1.0),
         *_parts(prompt.update(CHAT))[1:],
-        Part(step.bookkeeping.to_json(), learned=True),
-        Part(END, mark=True, learned=True),
+        Part(step.bookkeeping.to_json(), weight=1.0),
+        Part(END, mark=True, weight=1.0),
     ]
     return Example("step", _after_end(parts))
 
@@ -58,7 +62,7 @@ def step_example(step: TaughtStep) -> Example:
 def _after_end(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The turn's end is learned as the end of the paragraph; what the template puts behind it is given."""
     found = list(parts)
-    index = next(i for i, part in enumerate(found) if part.text == END and part.learned)
+    index = next(i for i, part in enumerate(found) if part.text == END and part.weight)
     found.insert(index + 1, Part(CHAT.next_user.removeprefix(END), mark=True))
     return tuple(found)
 
@@ -69,9 +73,9 @@ def asked(kind: str, said: str, pieces: Sequence[Piece], context: str = "", *, e
     if context:
         parts.append(Part(context))
     for piece in _joined(pieces):
-        parts.append(Part(piece.text, learned=not piece.given))
+        parts.append(Part(piece.text, weight=0.0 if piece.given else 1.0))
     if ends:
-        parts.append(Part(END, mark=True, learned=True))
+        parts.append(Part(END, mark=True, weight=1.0))
     return Example(kind, tuple(parts))
 
 
@@ -81,8 +85,8 @@ def view_examples(kind: str, said: str, found: Sequence[View]) -> Iterator[Examp
         yield asked(kind, said, view.target, view.context, ends=index == len(found) - 1)
 
 
-def _parts(segments: Sequence[prompt.Segment]) -> list[Part]:
-    return [Part(segment.text, segment.mark) for segment in segments]
+def _parts(segments: Sequence[prompt.Segment], weight: float = 0.0) -> list[Part]:
+    return [Part(segment.text, segment.mark, weight) for segment in segments]
 
 
 def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:
@@ -150,7 +154,7 @@ class Source:
             book = rng.choice(self.books)
             start = rng.randrange(max(1, len(book.paragraphs) - 6))
             text = "\n\n".join(book.paragraphs[start : start + rng.randint(3, 6)])
-            yield Example("prose", (Part(text, learned=True), Part("<|endoftext|>", mark=True, learned=True)))
+            yield Example("prose", (Part(text, weight=1.0), Part("<|endoftext|>", mark=True, weight=1.0)))
 
     def book_steps(self) -> Iterator[Example]:
         """Paragraphs of books as the first half of a step, under a plan guessed from them."""
@@ -165,20 +169,13 @@ class Source:
             plan = self._guesser.guess(book.paragraphs[at], rng)
             parts = [
                 *_parts(prompt.opening(CHAT, f"{book.title}, by {book.author}.", "old novel")),
-                *(part for paragraph in recent for part in _parts(prompt.recent(paragraph))),
-                *_parts(prompt.task(CHAT, [_begin(text) for text in recalled], (), plan)),
-                Part(book.paragraphs[at], learned=True),
-                Part(END, mark=True, learned=True),
+                *(part for paragraph in recent for part in _parts(prompt.recent(paragraph), RECENT_WEIGHT)),
+                *_parts(prompt.task(CHAT, [windows(text)[0] for text in recalled], (), plan)),
+                Part(book.paragraphs[at], weight=1.0),
+                Part(END, mark=True, weight=1.0),
             ]
             yield Example("book step", tuple(parts))
 
 
-@cache
-def _begin(text: str) -> str:
-    from recurrent_writer.sentences import windows
-
-    return windows(text)[0]
-
-
 def _learned_length(example: Example) -> int:
-    return sum(len(part.text) for part in example.parts if part.learned)
+    return sum(len(part.text) for part in example.parts if part.weight)

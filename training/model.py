@@ -17,7 +17,7 @@ _EPS = 1e-6
 class Shape:
     """The sizes of the model."""
 
-    vocab_size: int = 6144
+    vocab_size: int = 8192
     width: int = 256
     layers: int = 6
     heads: int = 4

@@ -191,20 +191,24 @@ def _stream(run: Run, shards: list[Path], options: argparse.Namespace) -> Iterat
 
 
 def _step(run: Run, trunk: Any, batch: Batch) -> tuple[float, int]:
-    """One step of learning; the mean loss over the learned tokens, and how many there were."""
-    targets = batch.learned[:, 1:]
+    """One step of learning; the mean loss over the tokens that count fully, and how many there were."""
+    weights = batch.weights[:, 1:]
+    targets = weights > 0
     with torch.autocast("cpu", torch.bfloat16):
         hidden: Tensor = trunk(batch.ids, batch.positions)
         logits = run.model.logits(hidden[:, :-1][targets])
-    loss = F.cross_entropy(logits.float(), batch.ids[:, 1:][targets])
+    losses = F.cross_entropy(logits.float(), batch.ids[:, 1:][targets], reduction="none")
+    weights = weights[targets]
+    loss = (losses * weights).sum() / weights.sum()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     for optimizer in run.optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    value = loss.item()
+    whole = weights == 1
+    value = losses.detach()[whole].mean().item()
     assert math.isfinite(value), "the loss is not finite: lower --rate"
-    return value, int(targets.sum())
+    return value, int(whole.sum())
 
 
 class _Stop:

@@ -1,0 +1,108 @@
+"""Measures what a model of ours can do: `python -m training.evaluate`. Prints a table; `--json` keeps it, `--markdown` for the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from runtime import Engine
+from training.evaluation import facts, free_text, repetition, stories, trees
+from training.evaluation.row import Row, Track
+
+SECTIONS = ("stories", "memory", "trees", "walks", "free", "repetition")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("--model", type=Path, default=None, help="a folder; the bundled model if left out")
+    parser.add_argument("--worlds", type=int, default=500, help="worlds for each split of 'stories'")
+    parser.add_argument("--cases", type=int, default=100, help="cases for each row of 'memory', 'trees' and the short walks")
+    parser.add_argument("--paragraphs", type=int, default=300, help="length of each story of 'repetition'")
+    parser.add_argument("--data", type=Path, default=None, help="training data, to look for copied text")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to measure")
+    parser.add_argument("--json", type=Path, default=None, help="write the rows to this file")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    rows: list[Row] = []
+    with Engine.load(options.model) as engine:
+        for row in _rows(engine, options):
+            rows.append(row)
+            if options.json:
+                options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    print(as_markdown(rows)) if options.markdown else Console().print(as_table(rows))
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _rows(engine: Engine, options: argparse.Namespace) -> Iterator[Row]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def track(what: str, total: int) -> Callable[[], None]:
+            task = progress.add_task(what, total=total)
+            return lambda: progress.advance(task)
+
+        for section in SECTIONS:
+            if section in options.only:
+                yield from _section(section, engine, options, track)
+
+
+def _section(section: str, engine: Engine, options: argparse.Namespace, track: Track) -> Iterator[Row]:
+    match section:
+        case "stories":
+            yield from stories.rows(engine, options.worlds, track)
+        case "memory":
+            yield from facts.rows(engine, options.cases, track)
+        case "trees":
+            yield from trees.rows(engine, options.cases, track)
+        case "walks":
+            yield from trees.walk_rows(engine, options.cases, track)
+        case "free":
+            yield from free_text.rows(engine, track)
+        case _:
+            yield from repetition.rows(engine, options.paragraphs, options.data, track)
+
+
+def as_table(rows: list[Row]) -> Table:
+    """The rows for a terminal."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "reached", "aim", "cases"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    section = ""
+    for row in rows:
+        if row.section != section:
+            section = row.section
+            table.add_row(f"[bold]{section}[/bold]")
+        table.add_row(f"  {row.name}", _value(row), _aim(row), str(row.count), style=None if row.met else "yellow")
+    return table
+
+
+def as_markdown(rows: list[Row]) -> str:
+    """The rows for the report."""
+    lines = ["| | reached | aim | cases |", "|---|---:|---:|---:|"]
+    lines += [f"| {row.section}: {row.name} | {_value(row)}{'' if row.met else ' (short)'} | {_aim(row)} | {row.count} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _value(row: Row) -> str:
+    return f"{row.value:.1f} %" if row.unit == "%" else f"{row.value:.0f} {row.unit}"
+
+
+def _aim(row: Row) -> str:
+    if row.aim is None:
+        return ""
+    return f"at least {row.aim:.0f} %" if row.unit == "%" else f"at most {row.aim:.0f} {row.unit}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
