@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 
-class WriterFault(Exception):
+class WriterError(Exception):
     """Base of every error that the writer raises for something its user can mend."""
 
 
-class StoryNotFound(WriterFault):
+class StoryNotFound(WriterError):
     """There is no story of that name in the library."""
 
 
-class StoryExists(WriterFault):
+class StoryExists(WriterError):
     """A new story was to take the name of another."""
 
 
-class StoryDamaged(WriterFault):
+class StoryDamaged(WriterError):
     """A story's log has a line in its middle that cannot be read."""
 
 
-class StoryLocked(WriterFault):
+class StoryLocked(WriterError):
     """Another process is writing the story."""
 
 
-class InvalidStory(WriterFault):
+class InvalidStory(WriterError):
     """A premise, name or style that no story can be made of."""
 
 
-class NothingWritten(WriterFault):
+class NothingWritten(WriterError):
     """The model gave no paragraph, several times over."""

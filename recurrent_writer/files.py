@@ -14,7 +14,7 @@ def replace_file(file: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, file)
+    temporary.replace(file)
     sync_folder(file.parent)
 
 

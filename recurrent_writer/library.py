@@ -8,7 +8,6 @@ from pathlib import Path
 
 import platformdirs
 
-
 VARIABLE = "RECURRENT_WRITER_STORIES"
 
 
@@ -38,5 +37,3 @@ def free_name(library: Path, premise: str) -> str:
     while (library / name).exists():
         name, number = f"{stem}-{number}", number + 1
     return name
-
-

@@ -17,5 +17,3 @@ def revise(memory: Sequence[str], bookkeeping: Bookkeeping) -> tuple[str, ...]:
     dropped = {item.number for item in bookkeeping.drop}
     kept = [sentence for number, sentence in enumerate(memory, 1) if number not in dropped]
     return tuple([*kept, *(item.sentence for item in bookkeeping.add)][-MAX_SENTENCES:])
-
-

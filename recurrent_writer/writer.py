@@ -154,7 +154,9 @@ class Writer:
             paragraph = whole(text) if generation.finish_reason == "length" else text
             if paragraph:
                 if paragraph != text:
-                    yield Retracted(f"The paragraph ran over {PARAGRAPH_TOKENS} tokens; its last, unfinished sentence is left out.")
+                    yield Retracted(
+                        f"The paragraph ran over {PARAGRAPH_TOKENS} tokens; its last, unfinished sentence is left out."
+                    )
                 return paragraph
             self._context.drop(generation.span)
             yield Retracted("The model wrote nothing; another attempt is made.")

@@ -5,59 +5,59 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 
-class RuntimeFault(Exception):
+class EngineError(Exception):
     """Base of every error that the runtime raises for something its user can mend."""
 
 
-class PackageConflict(RuntimeFault, ImportError):
+class PackageConflict(EngineError, ImportError):
     """Another installed distribution takes the name of one of our packages."""
 
 
-class ModelNotFound(RuntimeFault):
+class ModelNotFound(EngineError):
     """There is no such folder, and no model of that name could be had."""
 
 
-class ModelBroken(RuntimeFault):
+class ModelBroken(EngineError):
     """The folder is there, but a file in it is missing or cannot be read."""
 
 
-class UnsupportedModel(RuntimeFault):
+class UnsupportedModel(EngineError):
     """The model is of an architecture that this runtime does not serve right yet."""
 
 
-class UnsupportedDevice(RuntimeFault):
+class UnsupportedDevice(EngineError):
     """The device asked for is not on this machine."""
 
 
-class SlotsExhausted(RuntimeFault):
+class SlotsExhausted(EngineError):
     """A context needs more slots than the engine's pool has left."""
 
 
-class PositionsExhausted(RuntimeFault):
+class PositionsExhausted(EngineError):
     """A context is longer than the positions that the model knows."""
 
 
-class EmptyContext(RuntimeFault):
+class EmptyContext(EngineError):
     """Logits or text were asked of a context that holds no token."""
 
 
-class SpanGone(RuntimeFault):
+class SpanGone(EngineError):
     """A span was used that was dropped or replaced before, or that belongs to another context."""
 
 
-class ContextBusy(RuntimeFault):
+class ContextBusy(EngineError):
     """A context was asked for something that a running generation does not allow, or was closed before."""
 
 
-class UnsupportedMode(RuntimeFault):
+class UnsupportedMode(EngineError):
     """A drop mode was named that does not exist."""
 
 
-class InvalidSampling(RuntimeFault):
+class InvalidSampling(EngineError):
     """A sampling value is out of its range."""
 
 
-class UnsupportedSchema(RuntimeFault):
+class UnsupportedSchema(EngineError):
     """A JSON schema cannot be enforced."""
 
 

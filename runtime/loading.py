@@ -47,19 +47,27 @@ def load_model(
             local_files_only=True,
         )
     except Exception as fault:  # the loaders of weights raise errors of many libraries
-        raise ModelBroken(f"The weights in {folder} cannot be read ({_first_line(fault)}). Download the model again.") from fault
+        raise ModelBroken(
+            f"The weights in {folder} cannot be read ({_first_line(fault)}). Download the model again."
+        ) from fault
     finally:
         logging.set_verbosity(verbosity)
     if missing := sorted(info["missing_keys"]):
-        raise ModelBroken(f"The weights in {folder} are not complete: {len(missing)} tensors are missing, the first is '{missing[0]}'.")
+        raise ModelBroken(
+            f"The weights in {folder} are not complete: {len(missing)} tensors are missing, the first is '{missing[0]}'."
+        )
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise ModelBroken(f"There is no tokenizer in {folder}: put 'tokenizer.json' beside the weights.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as fault:
-        raise ModelBroken(f"The tokenizer in {folder} cannot be read ({_first_line(fault)}). Download the model again.") from fault
+        raise ModelBroken(
+            f"The tokenizer in {folder} cannot be read ({_first_line(fault)}). Download the model again."
+        ) from fault
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ModelBroken(f"The folder {folder} has no 'tokenizer.json': save the tokenizer in the fast format beside the weights.")
+        raise ModelBroken(
+            f"The folder {folder} has no 'tokenizer.json': save the tokenizer in the fast format beside the weights."
+        )
     return folder, model.to(target).eval(), tokenizer
 
 
@@ -73,7 +81,9 @@ def _folder(name: str | os.PathLike[str] | None) -> Path:
         raise ModelNotFound(f"{folder} is a file: name the folder that holds config.json and the weights.")
     text = os.fspath(name)
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
-        raise ModelNotFound(f"There is no folder {folder}: name a folder with a model, or a Hugging Face id such as Qwen/Qwen3-4B.")
+        raise ModelNotFound(
+            f"There is no folder {folder}: name a folder with a model, or a Hugging Face id such as Qwen/Qwen3-4B."
+        )
     return _download(text)
 
 

@@ -17,9 +17,7 @@ class SlotPool:
     again when the last one lets it go. Nothing is ever moved. (Page size one: TIMRUN, section 3 of the paper.)
     """
 
-    def __init__(
-        self, layers: int, slots: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, layers: int, slots: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> None:
         self.size = slots
         self.keys = torch.empty(layers, slots + 1, kv_heads, head_dim, dtype=dtype, device=device)
         self.values = torch.empty_like(self.keys)

@@ -61,7 +61,7 @@ _MODELS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
 ARCHITECTURES = tuple(_MODELS)
 
 _TEXT = [
-    "Ada hid the brass key under the stair, and Bram saw it. \"Why?\" he said; nobody knew.",
+    'Ada hid the brass key under the stair, and Bram saw it. "Why?" he said; nobody knew.',
     '{"drop":[{"number":1,"why":"it is over"}],"add":[],"plans":["a","b","c"]}',
     "caf\u00e9 na\u00efve \u2014 \u4f60\u597d \U0001f600",
 ]
@@ -88,9 +88,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def make_checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast
-) -> Callable[[str], Path]:
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[[str], Path]:
     """Makes a folder with a tiny random model of an architecture; the same one when asked again."""
     made: dict[str, Path] = {}
 
@@ -130,7 +128,9 @@ def eager() -> Callable[[Path], Callable[[list[int]], torch.Tensor]]:
         from transformers import AutoModelForCausalLM
 
         if folder not in loaded:
-            loaded[folder] = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+            loaded[folder] = AutoModelForCausalLM.from_pretrained(
+                folder, attn_implementation="eager", dtype=torch.float32
+            ).eval()
 
         @torch.inference_mode()
         def logits(ids: list[int]) -> torch.Tensor:

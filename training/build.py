@@ -59,7 +59,12 @@ def build_tokenizer(books: list[Book], seed: int) -> PreTrainedTokenizerFast:
     """A tokenizer learned from a sample of the mix."""
     source = Source(seed, books)
     counts = {"stories": 9000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
-    texts = (part.text for name, count in counts.items() for example in islice(getattr(source, name)(), count) for part in example.parts)
+    texts = (
+        part.text
+        for name, count in counts.items()
+        for example in islice(getattr(source, name)(), count)
+        for part in example.parts
+    )
     return train_tokenizer(texts, VOCABULARY)
 
 

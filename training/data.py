@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def write_shard(file: Path, examples: Sequence[Encoded]) -> None:
         weights=np.concatenate([example.weights for example in examples]),
         lengths=np.array([len(example.ids) for example in examples], np.int32),
     )
-    os.replace(temporary, file)
+    temporary.replace(file)
 
 
 def read_shard(file: Path) -> list[Encoded]:

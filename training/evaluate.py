@@ -90,7 +90,10 @@ def as_table(rows: list[Row]) -> Table:
 def as_markdown(rows: list[Row]) -> str:
     """The rows for the report."""
     lines = ["| | reached | aim | cases |", "|---|---:|---:|---:|"]
-    lines += [f"| {row.section}: {row.name} | {_value(row)}{'' if row.met else ' (short)'} | {_aim(row)} | {row.count} |" for row in rows]
+    lines += [
+        f"| {row.section}: {row.name} | {_value(row)}{'' if row.met else ' (short)'} | {_aim(row)} | {row.count} |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 

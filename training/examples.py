@@ -19,7 +19,11 @@ from training.world.questions import draw_question
 
 END = "<|im_end|>"
 CHAT = ChatFormat(
-    start="<|im_start|>user\n", system=False, user="", reply="<|im_end|>\n<|im_start|>assistant\n", next_user="<|im_end|>\n<|im_start|>user\n"
+    start="<|im_start|>user\n",
+    system=False,
+    user="",
+    reply="<|im_end|>\n<|im_start|>assistant\n",
+    next_user="<|im_end|>\n<|im_start|>user\n",
 )
 
 

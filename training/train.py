@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import signal
 import sys
@@ -28,7 +27,7 @@ from transformers import AutoTokenizer
 from training.data import LENGTHS, Batch, batches, read_shard
 from training.model import Ember, Shape, export
 
-_WARM_UP = 200
+_WARM_UP = 100
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Run:
         }
         temporary = file.with_suffix(".tmp")
         torch.save(state, temporary)
-        os.replace(temporary, file)
+        temporary.replace(file)
 
     def load(self, file: Path) -> None:
         state = torch.load(file, weights_only=True)
@@ -93,7 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("training/data"), help="folder that training.build filled")
     parser.add_argument("--run", type=Path, default=Path("training/runs/ember"), help="folder of checkpoints and log")
     parser.add_argument("--tokens", type=float, default=200e6, help="train until so many tokens have been seen")
-    parser.add_argument("--decay", type=float, default=0, help="from here on, let the rate fall to zero over so many tokens, then export")
+    parser.add_argument(
+        "--decay", type=float, default=0, help="from here on, let the rate fall to zero over so many tokens, then export"
+    )
     parser.add_argument("--rate", type=float, default=4e-3, help="learning rate")
     parser.add_argument("--batch", type=int, default=8192, help="tokens of a batch")
     parser.add_argument("--seed", type=int, default=1)

@@ -8,7 +8,7 @@ import typer
 
 from recurrent_writer.cli import doctor, stories, write
 from recurrent_writer.cli.console import complain
-from recurrent_writer.errors import WriterFault
+from recurrent_writer.errors import WriterError
 
 app = typer.Typer(
     name="recurrent-writer",
@@ -25,7 +25,7 @@ app.add_typer(stories.app, name="stories")
 
 def main() -> None:
     """Run the command line and leave the process with its exit code."""
-    from runtime.errors import RuntimeFault, check_packages
+    from runtime.errors import EngineError, check_packages
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -33,7 +33,7 @@ def main() -> None:
     try:
         check_packages()
         app()
-    except (WriterFault, RuntimeFault) as fault:
+    except (WriterError, EngineError) as fault:
         complain(str(fault))
         sys.exit(2)
     except KeyboardInterrupt:

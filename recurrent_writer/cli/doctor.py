@@ -63,7 +63,7 @@ def _devices() -> tuple[bool, str, str]:
 
 
 def _model(name: str | None) -> tuple[bool, str, str]:
-    from runtime import Engine, RuntimeFault
+    from runtime import Engine, EngineError
 
     try:
         with Engine.load(name) as engine:
@@ -74,7 +74,7 @@ def _model(name: str | None) -> tuple[bool, str, str]:
                 f"{engine.pool.size} slots"
             )
         return True, "model", text
-    except RuntimeFault as fault:
+    except EngineError as fault:
         return False, "model", str(fault)
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from recurrent_writer import manuscript
 from recurrent_writer.cli.console import remark, visible
-from recurrent_writer.errors import WriterFault
+from recurrent_writer.errors import WriterError
 from recurrent_writer.library import library_folder, story_names
 from recurrent_writer.story import Story
 
@@ -45,7 +45,7 @@ def list_(stories: Library = None) -> None:
     for name in names:
         try:
             story = Story.open(library, name)
-        except WriterFault as fault:
+        except WriterError as fault:
             table.add_row(name, "?", "", Text(visible(str(fault))))
             continue
         written = story.log.events[-1].time[:16].replace("T", " ")
@@ -81,5 +81,5 @@ def export(
     try:
         output.write_text(text, "utf-8")
     except OSError as fault:
-        raise WriterFault(f"{output} cannot be written: {fault.strerror}. Name another file with --output.") from fault
+        raise WriterError(f"{output} cannot be written: {fault.strerror}. Name another file with --output.") from fault
     remark(f"{len(story.steps)} paragraphs written to {output}.")

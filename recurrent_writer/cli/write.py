@@ -78,7 +78,9 @@ def write(
         plans = _ask(writer) if plan is PlanMode.ask else _take(writer)
         _run(writer, plans, target, _JsonOutput() if json_ else _ProseOutput())
         if len(story.steps) >= target > 0:
-            remark(f"{len(story.steps)} paragraphs. Go on with: recurrent-writer write {story.name} --paragraphs +{DEFAULT_PARAGRAPHS}")
+            remark(
+                f"{len(story.steps)} paragraphs. Go on with: recurrent-writer write {story.name} --paragraphs +{DEFAULT_PARAGRAPHS}"
+            )
 
 
 def _paragraphs(text: str) -> tuple[bool, int]:
@@ -139,7 +141,8 @@ class _ProseOutput:
         added, dropped = len(step.bookkeeping.add), len(step.bookkeeping.drop)
         remark(
             f"  {step.number}/{target}  {step.seconds:.1f} s  {rate:.0f} tokens/s  {step.resident_tokens} resident  "
-            f"memory {len(step.short_memory)} (+{added} -{dropped})" + ("  degraded: the memory was kept as it was" if step.degraded else "")
+            f"memory {len(step.short_memory)} (+{added} -{dropped})"
+            + ("  degraded: the memory was kept as it was" if step.degraded else "")
         )
 
 

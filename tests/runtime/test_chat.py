@@ -16,7 +16,9 @@ NO_SYSTEM = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
     "<s>{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
 )
-SILENT_SYSTEM = "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}</>{% endif %}{% endfor %}<assistant>"
+SILENT_SYSTEM = (
+    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}</>{% endif %}{% endfor %}<assistant>"
+)
 
 
 def with_template(tokenizer, template):

@@ -22,7 +22,9 @@ def reply(drop=(), add=(), plans=PLANS):
 
 def test_a_good_reply_is_read():
     text = reply([{"number": 2, "why": "he is  well\nagain"}], [{"sentence": "Ada left.", "why": "she is gone"}])
-    assert Bookkeeping.read(text, MEMORY) == Bookkeeping((Drop(2, "he is well again"),), (Add("Ada left.", "she is gone"),), PLANS)
+    assert Bookkeeping.read(text, MEMORY) == Bookkeeping(
+        (Drop(2, "he is well again"),), (Add("Ada left.", "she is gone"),), PLANS
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,11 @@ def test_a_sentence_may_be_dropped_and_said_anew():
     assert revise(MEMORY, Bookkeeping.read(text, MEMORY)) == ("Ada has the key.", "Bram is ill.", "It rains.")
 
 
-SENTENCES = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12).map(lambda text: " ".join(text.split())).filter(bool)
+SENTENCES = (
+    st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
+    .map(lambda text: " ".join(text.split()))
+    .filter(bool)
+)
 
 
 @given(memory=st.lists(SENTENCES, max_size=MAX_SENTENCES, unique=True), data=st.data())

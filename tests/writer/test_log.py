@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from recurrent_writer.errors import StoryDamaged
 from recurrent_writer.log import EventLog
 
-PAYLOADS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers(), max_size=3), min_size=1, max_size=6)
+PAYLOADS = st.lists(
+    st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers(), max_size=3), min_size=1, max_size=6
+)
 
 
 def filled(folder, payloads):

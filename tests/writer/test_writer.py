@@ -112,7 +112,13 @@ def test_after_a_step_only_the_paragraph_stays_in_the_context(engine, story, scr
 def test_an_edited_memory_reaches_the_next_prompt(engine, story, scripted):
     scripted["replies"] = [
         json.dumps({"drop": [], "add": [{"sentence": "Ada has the key.", "why": "x"}], "plans": ["p1", "p2", "p3 and more"]}),
-        json.dumps({"drop": [{"number": 1, "why": "lost"}], "add": [{"sentence": "The key is lost.", "why": "x"}], "plans": ["q1", "q2", "q3"]}),
+        json.dumps(
+            {
+                "drop": [{"number": 1, "why": "lost"}],
+                "add": [{"sentence": "The key is lost.", "why": "x"}],
+                "plans": ["q1", "q2", "q3"],
+            }
+        ),
     ]
     writer = Writer(engine, story)
     one_step(writer)

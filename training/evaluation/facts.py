@@ -93,9 +93,7 @@ def _try(seed: int, distance: int) -> Asked | None:
     return Asked(alone, fact, recalled=len(others) < len(step.recalled))
 
 
-def _happening(
-    course: Course, rng: random.Random, wanted: Callable[[Kind], bool], about: Entity | None = None
-) -> Event | None:
+def _happening(course: Course, rng: random.Random, wanted: Callable[[Kind], bool], about: Entity | None = None) -> Event | None:
     """An event of a wanted kind that can happen now (and is about somebody or something)."""
     history = course.history
     kinds = [kind for kind in all_kinds().values() if wanted(kind)]

@@ -31,7 +31,9 @@ def rows(engine: Engine, track: Track) -> Iterator[Row]:
     taken = []
     for scene, action in actions:
         style = "plain tale, second person, present tense"
-        ids = prompt.encode(engine, _segments(engine, scene["premise"], style, scene["recent"], scene["memory"], action["text"]))
+        ids = prompt.encode(
+            engine, _segments(engine, scene["premise"], style, scene["recent"], scene["memory"], action["text"])
+        )
         taken += [_takes_up(_write(engine, ids, seed), action["terms"]) for seed in range(SAMPLES)]
         advance()
     yield share("free text", f"{len(actions)} player's actions taken up", taken, 80)

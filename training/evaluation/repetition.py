@@ -31,8 +31,15 @@ def rows(engine: Engine, paragraphs: int, data: Path | None, track: Track) -> It
         yield Row("repetition", name, sum(shares) / len(shares), len(shares))
     encoded = [step.encoded_tokens for story in stories for step in story[-20:]]
     early = [step.encoded_tokens for story in stories for step in story[10:30]]
-    yield Row("repetition", "tokens encoded per step, last 20 over steps 11 to 30", 100 * sum(encoded) / sum(early), len(encoded))
-    yield Row("repetition", "steps whose bookkeeping failed", 100 * sum(s.degraded for story in stories for s in story) / (3 * paragraphs), 3 * paragraphs)
+    yield Row(
+        "repetition", "tokens encoded per step, last 20 over steps 11 to 30", 100 * sum(encoded) / sum(early), len(encoded)
+    )
+    yield Row(
+        "repetition",
+        "steps whose bookkeeping failed",
+        100 * sum(s.degraded for story in stories for s in story) / (3 * paragraphs),
+        3 * paragraphs,
+    )
     if data is not None:
         wanted = {gram for story in stories for step in story for gram in _grams(step.paragraph, 12)}
         yield Row("repetition", "12-grams copied from training text", _copied(engine, wanted, data, track), len(wanted))

@@ -91,9 +91,15 @@ def _bookkeeping_rows(section: str, results: list[Judged]) -> Iterator[Row]:
         wanted = {item.number for item in result.step.bookkeeping.drop}
         dropped = {item.number for item in result.bookkeeping.drop}
         counts.update(wanted=len(wanted), dropped=len(dropped), both=len(wanted & dropped))
-        names = {entity.name.split()[-1].lower() for entity in (result.step.event.binding.values() if result.step.event else ())}
+        names = {
+            entity.name.split()[-1].lower() for entity in (result.step.event.binding.values() if result.step.event else ())
+        }
         added = " ".join(item.sentence for item in result.bookkeeping.add).lower()
         counts.update(events=1, remembered=any(name in added for name in names))
-    yield Row(section, "- sentences to drop that were dropped", 100 * counts["both"] / max(1, counts["wanted"]), counts["wanted"])
-    yield Row(section, "- dropped sentences that were to be", 100 * counts["both"] / max(1, counts["dropped"]), counts["dropped"])
+    yield Row(
+        section, "- sentences to drop that were dropped", 100 * counts["both"] / max(1, counts["wanted"]), counts["wanted"]
+    )
+    yield Row(
+        section, "- dropped sentences that were to be", 100 * counts["both"] / max(1, counts["dropped"]), counts["dropped"]
+    )
     yield Row(section, "- event remembered by name", 100 * counts["remembered"] / max(1, counts["events"]), counts["events"])

@@ -35,7 +35,9 @@ def rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
         if name != "mixed":
             for factor in FACTORS:
                 count = max(3, cases // (2 * factor))
-                yield _solved(engine, track, f"{name}, depth {trained * factor} ({factor} times)", [trained * factor] * count, make)
+                yield _solved(
+                    engine, track, f"{name}, depth {trained * factor} ({factor} times)", [trained * factor] * count, make
+                )
     yield from _concept_rows(engine, cases, track)
 
 

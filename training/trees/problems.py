@@ -195,7 +195,7 @@ def _solve(
     left = expression
     while not isinstance(left, Number | Name):
         left, part, call = _reduce(left, facts)
-        if isinstance(left, Number) and abs(left.value) > _LARGEST or (call and _too_large(call.tool_result)):
+        if (isinstance(left, Number) and abs(left.value) > _LARGEST) or (call and _too_large(call.tool_result)):
             return None
         steps.append(Task(str(part), str(left), call))
     tree = grouped(steps, HEIGHT, WIDTH)
@@ -301,9 +301,7 @@ def _grow_facts(rng: random.Random, expression: Expression, facts: dict[tuple[st
             facts[name, relation] = rng.randint(5, 80) if relation == "age" else _first_name(lexicon)
 
 
-def _with_ages(
-    rng: random.Random, expression: Expression, facts: dict[tuple[str, str], Value], lexicon: Lexicon
-) -> Expression:
+def _with_ages(rng: random.Random, expression: Expression, facts: dict[tuple[str, str], Value], lexicon: Lexicon) -> Expression:
     """The expression with some of its numbers replaced by somebody's age."""
     if isinstance(expression, Number):
         if rng.random() < 0.4:

@@ -26,7 +26,9 @@ class Ran:
     """The most tokens that were resident at once, the question's included."""
 
 
-def run_tree(engine: Engine, prompt: str, tools: Tools, *, prune: bool = True, max_calls: int = 5000, max_tokens: int = 200_000) -> Ran:
+def run_tree(
+    engine: Engine, prompt: str, tools: Tools, *, prune: bool = True, max_calls: int = 5000, max_tokens: int = 200_000
+) -> Ran:
     """Answer a prompt by a task tree, greedily. With `prune`, subtasks go when their parent has concluded (`keep=0`)."""
     ids = [
         *engine.encode(CHAT.start), *engine.encode(prompt, special=False), *engine.encode(CHAT.reply),
@@ -37,7 +39,10 @@ def run_tree(engine: Engine, prompt: str, tools: Tools, *, prune: bool = True, m
 
 def schema(tools: Sequence[str]) -> dict[str, Any]:
     """The JSON schema of a run with these tools."""
-    use = [_object(tool_name={"const": name}, parameters=_PARAMETERS[name], tool_result={"type": ["string", "integer"]}) for name in tools]
+    use = [
+        _object(tool_name={"const": name}, parameters=_PARAMETERS[name], tool_result={"type": ["string", "integer"]})
+        for name in tools
+    ]
     task = {
         "type": "object",
         "properties": {

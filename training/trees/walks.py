@@ -25,7 +25,10 @@ _QUESTIONS = {
         "Start at {start} and go where each clue points until a clue says here. What place is that?",
         "The trail begins at {start}. Where does it end?",
     ),
-    "largest": ("Take the items one by one until the list ends. Which is the largest?", "What is the largest item of the list?"),
+    "largest": (
+        "Take the items one by one until the list ends. Which is the largest?",
+        "What is the largest item of the list?",
+    ),
     "last": ("Take the items one by one until the list ends. Which is the last?", "What is the last item of the list?"),
 }
 

@@ -7,7 +7,7 @@ import random
 import sys
 from pathlib import Path
 
-from training.world.kinds import KindError, _NARRATORS, read_kinds, sample
+from training.world.kinds import _NARRATORS, KindError, read_kinds, sample
 from training.world.scenes import SceneError, read_scenes
 
 

@@ -131,9 +131,7 @@ class Course:
         event = Event(situation, binding, here, tuple(made))
         scene = history.scene(binding, here, Narrator())
         self.premise = render(rng.choice(situation.forms["premise"]), scene).text
-        told = render(
-            rng.choice(situation.forms[self.style.register]), history.scene(binding, here, self.style.narrator)
-        )
+        told = render(rng.choice(situation.forms[self.style.register]), history.scene(binding, here, self.style.narrator))
         sentences = [render(form, scene).text for form in rng.sample(situation.forms["fact"], rng.choice((1, 2, 2, 3)))]
         by_fact = {id(sentence): tuple(made) for sentence in sentences[:1]}
         self._known |= set(binding.values()) | {here}
@@ -298,7 +296,11 @@ def _cast(situation: Kind, history: History) -> Binding:
         entity: Entity
         match base:
             case "person":
-                entity = next(p for p in state.people if p not in binding.values()) if len(state.people) > len(binding) else lexicon.person()
+                entity = (
+                    next(p for p in state.people if p not in binding.values())
+                    if len(state.people) > len(binding)
+                    else lexicon.person()
+                )
                 if entity not in state.people:
                     state.people.append(entity)
                 state.at[entity] = here
@@ -331,5 +333,3 @@ def _situations() -> tuple[Kind, ...]:
 @cache
 def _actions() -> tuple[Kind, ...]:
     return tuple(read_kinds(files("training.world").joinpath("actions.toml").read_text("utf-8"), "actions"))
-
-

@@ -133,9 +133,7 @@ class History:
 
 
 def _new_state(rng: random.Random, lexicon: Lexicon) -> State:
-    state = State(
-        weather=rng.choice(WEATHERS), time=rng.choice(TIMES), season=lexicon.draw("season", "seasons")
-    )
+    state = State(weather=rng.choice(WEATHERS), time=rng.choice(TIMES), season=lexicon.draw("season", "seasons"))
     state.places = [lexicon.place() for _ in range(rng.randint(4, 7))]
     state.ways = {place: [] for place in state.places}
     for index, place in enumerate(state.places[1:], 1):

@@ -75,7 +75,10 @@ def _followed(step: TaughtStep, paragraph: str, narrator: Narrator) -> dict[str,
         match entity:
             case Person():
                 if narrator.pronoun(entity) in ("you", "I"):
-                    here = re.search(r"\byou" if narrator.person == 2 else r"\b(?:I|me|my)\b", paragraph, re.IGNORECASE) is not None
+                    here = (
+                        re.search(r"\byou" if narrator.person == 2 else r"\b(?:I|me|my)\b", paragraph, re.IGNORECASE)
+                        is not None
+                    )
                 else:
                     here = entity.name.split()[0].lower() in text
                 found["people"] = found.get("people", True) and here
@@ -214,7 +217,7 @@ def _unknown_names(paragraph: str, prompt_text: str) -> list[str]:
         for match in re.finditer(r"[A-Z][a-z]+", sentence):
             word = match[0]
             before = sentence[: match.start()].rstrip()
-            begins = not before or before[-1] in '".!?:;\'('
+            begins = not before or before[-1] in "\".!?:;'("
             if word in known or (begins and (word.lower() in lower or word.lower() in _form_words())):
                 continue
             if word not in _form_capitals():

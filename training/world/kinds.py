@@ -106,7 +106,9 @@ def _kind(name: str, theme: str, table: dict[str, Any]) -> Kind:
     for letter, type_ in table["roles"].items():
         base, _, tag = type_.partition(":")
         if letter not in _ROLE_TYPES.get(base, ""):
-            raise KindError(f"role {letter} = '{type_}': persons are A-D, things T-V, places P-R, a secret S, a creature or title W")
+            raise KindError(
+                f"role {letter} = '{type_}': persons are A-D, things T-V, places P-R, a secret S, a creature or title W"
+            )
         roles[letter] = (base, tag)
     forms = {}
     for section in _least(theme):

@@ -74,7 +74,9 @@ def invent(rng: random.Random, syllables: int | None = None) -> str:
     """A made-up word in lower case that follows English spelling."""
     count = syllables or rng.choice((2, 2, 2, 3))
     word = "".join(
-        rng.choice(_ONSETS) + rng.choice(_VOWELS[: 5 if rng.random() < 0.8 else None]) + (rng.choice(_CODAS) if i == count - 1 else "")
+        rng.choice(_ONSETS)
+        + rng.choice(_VOWELS[: 5 if rng.random() < 0.8 else None])
+        + (rng.choice(_CODAS) if i == count - 1 else "")
         for i in range(count)
     )
     return word if len(word) <= 10 else invent(rng, syllables)

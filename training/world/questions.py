@@ -43,7 +43,9 @@ def draw_question(rng: random.Random, memory: Sequence[Remembered]) -> Question 
     item, fact = rng.choice(answered)
     question = rng.choice(_ASK[fact[0]])
     for entity in fact[1]:
-        question = question.replace("{T}" if isinstance(entity, Thing) else "{A}" if isinstance(entity, Person) else "{P}", _the(entity))
+        question = question.replace(
+            "{T}" if isinstance(entity, Thing) else "{A}" if isinstance(entity, Person) else "{P}", _the(entity)
+        )
     sentences = [remembered.sentence for remembered in memory]
     answer = _answer(item, fact)
     if rng.random() < 0.15:

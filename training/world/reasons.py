@@ -25,7 +25,13 @@ _ADD = {
     "broken": ("{T} needs mending", "{T} is of no use as it is"),
     "": ("it may have consequences", "it is not settled yet", "something will come of it", "it is still open"),
 }
-_ADD_ANY = ("{A} will remember it", "it may matter later", "it shows how things stand", "it belongs to the story", "to go on from there")
+_ADD_ANY = (
+    "{A} will remember it",
+    "it may matter later",
+    "it shows how things stand",
+    "it belongs to the story",
+    "to go on from there",
+)
 _DROP = {
     "has": ("{T} has changed hands", "{T} is with somebody else now", "{T} is elsewhere now"),
     "at": ("{A} has moved on", "{A} is no longer there"),
@@ -41,7 +47,10 @@ _DROP = {
 }
 _FORGET = ("it was long ago", "nothing hangs on it now", "it no longer matters", "the story has moved on")
 _DESCRIBE = ("to know who {A} is", "{A} must stay the same", "so that {A} can be told from the others")
-_DESCRIPTION = {"trade": ("{A} is {x}.", "{A} works as {x}.", "By trade {A} is {x}."), "trait": ("{A} is {x}.", "{A} is known to be {x}.", "{A} is rather {x}.")}
+_DESCRIPTION = {
+    "trade": ("{A} is {x}.", "{A} works as {x}.", "By trade {A} is {x}."),
+    "trait": ("{A} is {x}.", "{A} is known to be {x}.", "{A} is rather {x}."),
+}
 
 
 def to_add(rng: random.Random, made: Sequence[Fact], binding: Mapping[str, Entity]) -> str:

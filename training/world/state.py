@@ -108,9 +108,7 @@ class State:
         """Ways for `actor` to be A in an event of this kind now, in random order."""
         yield from self._bind(kind, {"A": actor}, list(kind.when), rng, lexicon)
 
-    def _bind(
-        self, kind: Kind, binding: Binding, atoms: list[Atom], rng: random.Random, lexicon: Lexicon
-    ) -> Iterator[Binding]:
+    def _bind(self, kind: Kind, binding: Binding, atoms: list[Atom], rng: random.Random, lexicon: Lexicon) -> Iterator[Binding]:
         # What can be decided is decided; then the most telling open condition is tried, then any role that is left.
         open_ = []
         for atom in atoms:
@@ -192,10 +190,8 @@ class State:
                 extended[letter] = entity
         return extended
 
-    def _candidates(
-        self, kind: Kind, letter: str, binding: Binding, rng: random.Random, lexicon: Lexicon
-    ) -> list[Entity]:
-        base, tag = kind.roles[letter]
+    def _candidates(self, kind: Kind, letter: str, binding: Binding, rng: random.Random, lexicon: Lexicon) -> list[Entity]:
+        base = kind.roles[letter][0]
         here = self.at[_person(binding["A"])]
         apart = any(atom.predicate == "apart" and letter == atom.arguments[1] for atom in kind.when)
         found: list[Entity]

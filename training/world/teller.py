@@ -79,7 +79,9 @@ class Teller:
         bare = act[0].lower() + act[1:] if not act.startswith(("I ", "I'")) else act
         if bare.startswith(("I ", "I'")):
             return self.rng.choice((act, act + "."))
-        return self.rng.choice((bare, bare, act, f"> {bare}", f"I {bare}.", f"{bare}.", f"Let {actor.name} {bare}.", f"You {bare}."))
+        return self.rng.choice(
+            (bare, bare, act, f"> {bare}", f"I {bare}.", f"{bare}.", f"Let {actor.name} {bare}.", f"You {bare}.")
+        )
 
     def tell(self, event: Event, plan: str) -> Told:
         """The event as a paragraph that carries out this plan. To be called when the event has just happened."""
