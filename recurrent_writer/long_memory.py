@@ -16,7 +16,7 @@ from recurrent_writer.embedding import NAME, embed, embed_all
 
 _BATCH = 500
 # An approximate index with the defaults loses half of the neighbours; with these values 99 % are found.
-_HNSW = {"space": "cosine", "ef_search": 400, "ef_construction": 200, "max_neighbors": 32}
+_HNSW: Any = {"space": "cosine", "ef_search": 400, "ef_construction": 200, "max_neighbors": 32}
 _STAMP = f"{NAME}.1"
 
 
@@ -79,7 +79,9 @@ class LongMemory:
         import chromadb
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        settings = chromadb.Settings(anonymized_telemetry=False)
+        from chromadb.config import Settings
+
+        settings = Settings(anonymized_telemetry=False)
         client = chromadb.PersistentClient(path=str(self._folder), settings=settings)
         return client.get_or_create_collection(_STAMP, embedding_function=None, configuration={"hnsw": _HNSW})
 
@@ -92,9 +94,9 @@ class LongMemory:
 
     def _rebuild(self, memories: Sequence[Memory]) -> None:
         if self._folder.exists():
-            import chromadb
+            from chromadb.api.shared_system_client import SharedSystemClient
 
-            chromadb.api.client.SharedSystemClient.clear_system_cache()
+            SharedSystemClient.clear_system_cache()
             shutil.rmtree(self._folder)
         self._collection = self._open()
         self.add(memories)

@@ -138,7 +138,8 @@ class Engine:
             self.pool.release(taken)
             raise
         slots += taken
-        return output.logits[0, -1].float().cpu()
+        logits: Tensor = output.logits[0, -1]
+        return logits.float().cpu()
 
     @cached_property
     def _grammars(self) -> GrammarCompiler:

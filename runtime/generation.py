@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -77,7 +77,7 @@ class Generation:
             self.finish_reason = reason
             self.context.finish(self)
 
-    def _run(self) -> Iterator[str]:
+    def _run(self) -> Generator[str]:
         try:
             while self.finish_reason == "running":
                 for token in self._next_tokens():

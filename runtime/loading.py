@@ -38,7 +38,7 @@ def load_model(
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=type_,
@@ -52,6 +52,7 @@ def load_model(
         ) from fault
     finally:
         logging.set_verbosity(verbosity)
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise ModelBroken(
             f"The weights in {folder} are not complete: {len(missing)} tensors are missing, the first is '{missing[0]}'."

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from training.examples import Example
 
@@ -28,7 +28,7 @@ class Encoded:
     weights: NDArray[np.uint8]
 
 
-def encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> Encoded:
+def encode(example: Example, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     """Tokenize each part by itself, as the program does."""
     ids: list[int] = []
     weights: list[int] = []

@@ -147,7 +147,7 @@ class Source:
         """Views at random points of open-ended walks."""
         rng = self.rng
         while True:
-            sort: walks.Sort = rng.choices(("clues", "largest", "last"), (5, 4, 1))[0]  # type: ignore[assignment]
+            sort: walks.Sort = rng.choices(("clues", "largest", "last"), (5, 4, 1))[0]
             said, view = walks.draw_view(rng, sort, Lexicon(rng))
             yield asked("tree:walk", said, view.target, view.context, ends=view.target[-1].text.startswith('],"answer"'))
 

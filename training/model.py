@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 _EPS = 1e-6
 
@@ -53,7 +53,8 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + _EPS) * self.weight).to(x.dtype)
+        normalised: Tensor = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + _EPS)
+        return (normalised * self.weight).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -84,7 +85,8 @@ class Block(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).reshape(batch, length, -1))
         gate, up = self.gate_up(self.feed_norm(x)).chunk(2, -1)
-        return x + self.down(F.silu(gate) * up)
+        fed: Tensor = self.down(F.silu(gate) * up)
+        return x + fed
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -112,17 +114,18 @@ class Ember(nn.Module):
         inverse = shape.rope_theta ** (-torch.arange(0, shape.head_dim, 2, device=ids.device) / shape.head_dim)
         angles = positions[..., None].float() * inverse
         cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]
-        x = self.embedding(ids)
+        x: Tensor = self.embedding(ids)
         for block in self.blocks:
             x = block(x, cos, sin)
-        return self.norm(x)
+        normalised: Tensor = self.norm(x)
+        return normalised
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits `[n, vocab]` of hidden states `[n, width]`."""
         return F.linear(hidden, self.embedding.weight)
 
 
-def export(model: Ember, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+def export(model: Ember, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write the model as a Qwen3 checkpoint with its tokenizer."""
     shape, target = model.shape, Qwen3ForCausalLM(model.shape.config())
     state = {"model.embed_tokens.weight": model.embedding.weight, "lm_head.weight": model.embedding.weight}
@@ -148,5 +151,6 @@ def export(model: Ember, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype
     target.generation_config.eos_token_id = tokenizer.eos_token_id
     target.generation_config.pad_token_id = tokenizer.pad_token_id
     target.config.eos_token_id, target.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    target.to(dtype).save_pretrained(folder)
+    torch.nn.Module.to(target, dtype)
+    target.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -201,7 +201,7 @@ def _step(run: Run, trunk: Any, batch: Batch) -> tuple[float, int]:
     losses = F.cross_entropy(logits.float(), batch.ids[:, 1:][targets], reduction="none")
     weights = weights[targets]
     loss = (losses * weights).sum() / weights.sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     for optimizer in run.optimizers:
         optimizer.step()

@@ -40,8 +40,8 @@ def list_(stories: Library = None) -> None:
         remark(f"There is no story in {library} yet: begin one with 'recurrent-writer write --premise TEXT'.")
         return
     table = Table(box=None, pad_edge=False)
-    for heading, justify in (("name", "left"), ("paragraphs", "right"), ("last written", "left"), ("premise", "left")):
-        table.add_column(heading, justify=justify, no_wrap=heading != "premise")  # type: ignore[arg-type]
+    for heading in ("name", "paragraphs", "last written", "premise"):
+        table.add_column(heading, justify="right" if heading == "paragraphs" else "left", no_wrap=heading != "premise")
     for name in names:
         try:
             story = Story.open(library, name)

@@ -63,17 +63,19 @@ def _try(seed: int, distance: int) -> Asked | None:
     if telling is None:
         return None
     course.step(telling)
+    state = course.history.state
     kept = telling.binding["S" if attribute == "secret" else "T"]
     source = course.told(attribute, kept)
-    fact = kept.name if attribute == "secret" else course.history.state.spots.get(kept, "")  # type: ignore[arg-type]
+    fact = state.spots.get(kept, "") if isinstance(kept, Thing) else kept.name
     if source is None or fact not in source:
         return None
     course.spared = kept
     for _ in range(distance - 1):
         course.step()
-    place = course.history.state.things[kept].owner if isinstance(kept, Thing) else None
-    for person in course.history.state.people:  # they have walked to where it can be done
-        course.history.state.at[person] = place if isinstance(place, Place) else course.history.state.at[telling.binding["A"]]  # type: ignore[index]
+    place = state.things[kept].owner if isinstance(kept, Thing) else state.at[course.history.protagonist]
+    assert isinstance(place, Place)
+    for person in state.people:  # they have walked to where it can be done
+        state.at[person] = place
     using = _happening(course, rng, _uses_secret if attribute == "secret" else _uses_spot, kept)
     if using is None:
         return None

@@ -76,7 +76,7 @@ def _copied(engine: Engine, wanted: set[tuple[str, ...]], data: Path, track: Tra
     advance = track("reading the training text", len(shards))
     found: set[tuple[str, ...]] = set()
     for shard in shards:
-        texts = engine.tokenizer.batch_decode([example.ids for example in read_shard(shard)], skip_special_tokens=True)
+        texts = engine.tokenizer.batch_decode([example.ids.tolist() for example in read_shard(shard)], skip_special_tokens=True)
         found |= {gram for text in texts for gram in _grams(text, 12) if gram in wanted}
         advance()
     return 100 * len(found) / max(1, len(wanted))

@@ -32,11 +32,12 @@ class Judged:
 
 def rows(engine: Engine, worlds: int, track: Track) -> Iterator[Row]:
     """Plans followed, contradictions, bookkeeping; for known words, and for names and things that are new too."""
-    for split, label in (("train", "known words"), ("held_out", "new names and things")):
+    splits: dict[Split, str] = {"train": "known words", "held_out": "new names and things"}
+    for split, label in splits.items():
         advance = track(f"stories, {label}", worlds)
         results = []
         for number in range(worlds):
-            results.append(write_step(engine, FIRST_SEED + number, split, 1 + number % 20))  # type: ignore[arg-type]
+            results.append(write_step(engine, FIRST_SEED + number, split, 1 + number % 20))
             advance()
         verdicts = [result.verdict for result in results]
         section = f"stories, {label}"

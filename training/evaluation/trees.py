@@ -76,11 +76,12 @@ def walk_rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
     """Open-ended walks with pruning; then without, as far as the model gets."""
     for calls in WALK_CALLS:
         count = max(2, cases * 10 // max(10, calls) if calls > 100 else cases)
-        for sort in ("clues", "largest"):
+        sorts: tuple[Sort, ...] = ("clues", "largest")
+        for sort in sorts:
             advance = track(f"{sort}, {calls} calls", count)
             right, peak, emitted = [], 0, 0
             for number in range(count):
-                ran, walk = _walk(engine, sort, calls, number, prune=True)  # type: ignore[arg-type]
+                ran, walk = _walk(engine, sort, calls, number, prune=True)
                 right.append(ran.answer == walk.answer())
                 peak, emitted = max(peak, ran.peak_tokens), max(emitted, ran.emitted_tokens)
                 advance()

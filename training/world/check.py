@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from training.world.kinds import _NARRATORS, KindError, read_kinds, sample
-from training.world.scenes import SceneError, read_scenes
+from training.world.scene_forms import SceneError, read_scenes
 
 
 def main(arguments: list[str] | None = None) -> int:

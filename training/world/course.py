@@ -19,7 +19,7 @@ from training.world import reasons
 from training.world.forms import Narrator, render
 from training.world.history import Event, History
 from training.world.kinds import Kind, read_kinds
-from training.world.lexicon import Entity, Person, Term
+from training.world.lexicon import Entity, Person, Split, Term, Thing
 from training.world.state import Binding, Fact, Whereabouts
 from training.world.teller import Style, Teller, draw_style
 
@@ -87,8 +87,8 @@ class _Items:
 class Course:
     """Steps of one story, for ever."""
 
-    def __init__(self, seed: int, split: str = "train", style: Style | None = None, free_share: float = 0.15) -> None:
-        self.history = History(seed, split)  # type: ignore[arg-type]
+    def __init__(self, seed: int, split: Split = "train", style: Style | None = None, free_share: float = 0.15) -> None:
+        self.history = History(seed, split)
         self.rng = self.history.rng
         self.style = style or draw_style(self.rng, self.history.protagonist)
         self.style_words = self.style.words(self.rng)
@@ -182,7 +182,8 @@ class Course:
         passing = event.kind.theme == "actions" and rng.random() < 0.5
         if not passing:
             why = reasons.to_add(rng, event.made, event.binding)
-            spots = [self.history.state.spots[made[1][0]] for made in event.made if made[0] == "hidden"]  # type: ignore[index]
+            hidden = (arguments[0] for predicate, arguments in event.made if predicate == "hidden")
+            spots = [self.history.state.spots[thing] for thing in hidden if isinstance(thing, Thing)]
             added.append(Remembered(fact, why, event.made, step, "".join(spots[:1])))
         for attribute, entity in sorted(uses, key=str):
             if (attribute, entity) in self._told:

@@ -147,7 +147,8 @@ def parse(source: str) -> Form:
             if quoted:
                 raise FormError(f"verb marker [{lemma}] inside speech, which is not put into the narrator's tense: {source}")
             inflect(lemma, "past", "third"), inflect(lemma, "present", "third")
-            parts.append(Verb(lemma, match[3], subject if match[3] is None else None, starts))
+            number: Literal["it", "pl"] | None = "it" if match[3] == "it" else "pl" if match[3] else None
+            parts.append(Verb(lemma, number, None if number else subject, starts))
             tail, starts, object_chain = tail + "]", False, False
             continue
         role, attribute = _slot(match[1], source)

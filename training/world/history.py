@@ -150,8 +150,8 @@ def _new_state(rng: random.Random, lexicon: Lexicon) -> State:
     for _ in range(rng.randint(2, 4)):
         state.things[lexicon.thing()] = Whereabouts(rng.choice(("lies", "lies", "lost")), rng.choice(state.places))
     for _ in range(rng.randint(1, 3)):
-        first, second = rng.sample(state.people, 2)
-        state.facts.add((rng.choice(("friend", "friend", "foe", "kin")), tuple(sorted((first, second), key=lambda p: p.name))))
+        pair = sorted(rng.sample(state.people, 2), key=lambda person: person.name)
+        state.facts.add((rng.choice(("friend", "friend", "foe", "kin")), tuple(pair)))
     things = list(state.things)
     for person in state.people:
         if rng.random() < 0.4:

@@ -57,4 +57,4 @@ def inflect(lemma: str, tense: Tense, agreement: Agreement) -> str:
     found = getInflection(lemma, tag=tag)
     if not found:
         raise UnknownVerb(f"'{lemma}' is not a verb that can be put into the {tense} tense")
-    return found[0]
+    return str(found[0])

@@ -18,10 +18,10 @@ from recurrent_writer.sentences import split
 from training.world.course import TaughtStep
 from training.world.forms import ANY_SLOTS, Form, Narrator, Scene, Slot, Verb, fill
 from training.world.history import Event
-from training.world.inflect import Agreement, inflect
+from training.world.inflect import Agreement, Tense, inflect
 from training.world.kinds import all_kinds
 from training.world.lexicon import Entity, Person, Place, Term, Thing, words
-from training.world.scenes import all_scenes
+from training.world.scene_forms import all_scenes
 
 _PRONOUN = r"(?:he|she|they|you|I|him|her|them|me|his|their|your|my|himself|herself|themself|yourself|myself)"
 _NAME = r"(?:[A-Z][\w'-]*(?: [A-Z][\w'-]*)?|[Yy]ou|I|me)"
@@ -57,9 +57,9 @@ def judge(step: TaughtStep, paragraph: str, narrator: Narrator, spots: dict[Thin
         if fitting:
             judged += 1
             # A sentence may fit several forms: it is right if it is right as one of them.
-            wrong = [_compare(fits, expected, prompt_text) for fits in fitting]
+            wrong: list[list[str]] = [_compare(fits, expected, prompt_text) for fits in fitting]
             if all(wrong):
-                faults += min(wrong, key=len)
+                faults += sorted(wrong, key=len)[0]
         else:
             faults += _strange_facts(sentence, event, spots, prompt_text)
     return Verdict(_followed(step, paragraph, narrator), tuple(dict.fromkeys(faults)), len(sentences), judged)
@@ -255,4 +255,4 @@ def _form_texts() -> tuple[str, ...]:
     forms += [form for group in all_scenes() for form in group.forms]
     texts = [part for form in forms for part in form.parts if isinstance(part, str)]
     verbs = {part.lemma for form in forms for part in form.parts if isinstance(part, Verb)}
-    return (*texts, *(inflect(verb, tense, "third") for verb in verbs for tense in ("past", "present")))  # type: ignore[misc]
+    return (*texts, *(inflect(verb, tense, "third") for verb in verbs for tense in get_args(Tense)))

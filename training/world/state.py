@@ -14,6 +14,7 @@ Binding = dict[str, Entity]
 Fact = tuple[str, tuple[Entity, ...]]
 
 _OPPOSITE = {"friend": "foe", "foe": "friend"}
+Way = Literal["has", "lies", "hidden", "lost", "gone"]
 _THING_STATES = ("has", "lies", "hidden", "lost", "gone")
 
 
@@ -21,7 +22,7 @@ _THING_STATES = ("has", "lies", "hidden", "lost", "gone")
 class Whereabouts:
     """Where a thing is: held by somebody ("has"), or lying, hidden or lost at a place, or gone for good."""
 
-    way: Literal["has", "lies", "hidden", "lost", "gone"]
+    way: Way
     owner: Person | Place | None
 
 
@@ -47,10 +48,9 @@ class State:
         """True if the fact is true now; understands whereabouts as well as plain facts."""
         predicate, arguments = fact
         if predicate == "at":
-            return self.at.get(arguments[0]) == arguments[1]  # type: ignore[arg-type]
+            return self.at.get(_person(arguments[0])) == arguments[1]
         if predicate in _THING_STATES:
-            thing = arguments[-1] if predicate == "has" else arguments[0]
-            found = self.things.get(thing)  # type: ignore[arg-type]
+            found = self.things.get(_thing(arguments[1] if predicate == "has" else arguments[0]))
             owner = arguments[0] if predicate == "has" else arguments[1] if len(arguments) > 1 else None
             return found is not None and found.way == predicate and (owner is None or found.owner == owner)
         return (predicate, _ordered(predicate, arguments)) in self.facts
@@ -101,8 +101,9 @@ class State:
             return "gone", (thing,)
         if atom.predicate == "hidden":
             self.spots[thing] = lexicon.spot()
-        self.things[thing] = Whereabouts(atom.predicate, place)  # type: ignore[arg-type]
-        return atom.predicate, (thing, place)
+        way: Way = "hidden" if atom.predicate == "hidden" else "lost" if atom.predicate == "lost" else "lies"
+        self.things[thing] = Whereabouts(way, place)
+        return way, (thing, place)
 
     def bindings(self, kind: Kind, actor: Person, rng: random.Random, lexicon: Lexicon) -> Iterator[Binding]:
         """Ways for `actor` to be A in an event of this kind now, in random order."""
@@ -163,11 +164,11 @@ class State:
             case "near":
                 return [(person, place) for person, spot in self.at.items() for place in self.ways[spot]]
             case "has":
-                return [(found.owner, thing) for thing, found in self.things.items() if found.way == "has"]  # type: ignore[misc]
+                return [(found.owner, t) for t, found in self.things.items() if found.way == "has" and found.owner]
             case "lies" | "hidden" | "lost" if len(atom.arguments) == 1:
                 return [(t,) for t, found in self.things.items() if found.way == atom.predicate and found.owner == here]
             case "lies" | "hidden" | "lost":
-                return [(t, found.owner) for t, found in self.things.items() if found.way == atom.predicate]  # type: ignore[misc]
+                return [(t, found.owner) for t, found in self.things.items() if found.way == atom.predicate and found.owner]
             case "gone":
                 return [(t,) for t, found in self.things.items() if found.way == "gone"]
         rows = [arguments for predicate, arguments in self.facts if predicate == atom.predicate]

@@ -12,7 +12,7 @@ from training.world.forms import Form, Narrator, Rendered, render
 from training.world.history import Event, History
 from training.world.kinds import Kind
 from training.world.lexicon import Entity, Person
-from training.world.scenes import SceneForms, all_scenes
+from training.world.scene_forms import SceneForms, all_scenes
 
 Register = Literal["plain", "adventure", "quiet"]
 REGISTERS: tuple[Register, ...] = ("plain", "adventure", "quiet")
