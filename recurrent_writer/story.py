@@ -100,18 +100,23 @@ class Story:
         return self.steps[-1].plans if self.steps else ()
 
     @staticmethod
-    def create(library: Path, name: str, settings: Settings) -> Story:
-        """A new story. Raises `InvalidStory`, `StoryExists`."""
+    def check_new(library: Path, name: str, premise: str) -> None:
+        """Raise `InvalidStory` or `StoryExists` if no story of this name and premise can be created."""
         if not _NAME.fullmatch(name):
             raise InvalidStory(f"'{name}' cannot be the name of a story: use letters, digits, '-' and '_' only.")
-        if not settings.premise.strip():
+        if not premise.strip():
             raise InvalidStory("The premise is empty: say in a sentence or two what the story is about.")
-        folder = library / name
-        if EventLog(folder / "events.jsonl").events:
+        if EventLog(library / name / "events.jsonl").events:
             raise StoryExists(
                 f"There is a story '{name}' already: go on with it by 'recurrent-writer write {name} --paragraphs +12', "
                 "or give the new one another --name."
             )
+
+    @staticmethod
+    def create(library: Path, name: str, settings: Settings) -> Story:
+        """A new story. Raises what `check_new` raises."""
+        Story.check_new(library, name, settings.premise)
+        folder = library / name
         folder.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(folder)
         log = EventLog(folder / "events.jsonl")

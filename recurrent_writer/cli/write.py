@@ -62,9 +62,11 @@ def write(
             seed=random.randrange(2**32) if seed is None else seed,
             model=model or "",
         )
+        name = name or free_name(library, premise)
+        Story.check_new(library, name, settings.premise)
         # Load the model first: a wrong --model must not leave an empty story behind.
         engine = _load(model)
-        story = Story.create(library, name or free_name(library, premise), settings)
+        story = Story.create(library, name, settings)
     else:
         assert story_name is not None
         story = Story.open(library, story_name, write=True)
