@@ -102,6 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=Shape.width)
     parser.add_argument("--layers", type=int, default=Shape.layers)
     parser.add_argument("--hidden", type=int, default=Shape.hidden)
+    parser.add_argument("--export", action="store_true", help="export the last checkpoint as it is, and train no further")
     parser.add_argument("--no-compile", action="store_true", help="do without a C++ compiler")
     options = parser.parse_args(arguments)
     shards = sorted(options.data.glob("*.npz"))
@@ -112,10 +113,13 @@ def main(arguments: list[str] | None = None) -> int:
     shape = Shape(len(tokenizer), width=options.width, layers=options.layers, hidden=options.hidden)
     options.run.mkdir(parents=True, exist_ok=True)
     run = Run(options.run, shape, options.rate)
-    begin = 0
+    if (options.decay or options.export) and not run.checkpoint.exists():
+        parser.error(f"there is no checkpoint in {options.run} yet")
+    if options.export:
+        run.load(run.checkpoint)
+        export(run.model, tokenizer, options.run / "export")
+        return 0
     if options.decay:
-        if not run.checkpoint.exists():
-            parser.error(f"there is no checkpoint in {options.run} to let the rate fall from")
         decayed = options.run / "decay.pt"
         run.load(decayed if decayed.exists() else run.checkpoint)
         begin = _decay_begin(options.run, run)
