@@ -26,6 +26,8 @@ from training.tokenizer import train_tokenizer
 # The share of tokens of each source.
 MIX = {"stories": 0.55, "trees": 0.14, "walks": 0.09, "prose": 0.11, "book_steps": 0.11}
 VOCABULARY = 8192
+# How many examples of each source the tokenizer is learned from.
+SAMPLE = {"stories": 9000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
 HELD_OUT_BOOKS = 12
 """So many books, the last ones, are kept for evaluation."""
 
@@ -58,10 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
 def build_tokenizer(books: list[Book], seed: int) -> PreTrainedTokenizerFast:
     """A tokenizer learned from a sample of the mix."""
     source = Source(seed, books)
-    counts = {"stories": 9000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
     texts = (
         part.text
-        for name, count in counts.items()
+        for name, count in SAMPLE.items()
         for example in islice(getattr(source, name)(), count)
         for part in example.parts
     )

@@ -15,10 +15,11 @@ from training.world.state import Binding, Fact, State, Whereabouts
 
 # How many latest kinds are not to happen again, and how much likelier a kind is that some earlier event made possible.
 _FRESH = 24
-_CONSEQUENCE = 6.0
+_CONSEQUENCE = 10.0
 _PROTAGONIST_SHARE = 0.8
 _NEWCOMER_SHARE = 0.04
 _MOST_PEOPLE, _MOST_THINGS = 7, 12
+_BACKSTORY = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class History:
         self.lexicon = Lexicon(self.rng, split, invented)
         self.state = _new_state(self.rng, self.lexicon)
         self.protagonist = self.state.people[0]
+        for name in self.rng.sample(sorted(all_kinds()), _BACKSTORY):
+            self._prepare(all_kinds()[name])
         self._latest: deque[str] = deque(maxlen=_FRESH)
         self._met: set[Person] = set()
 
@@ -96,6 +99,38 @@ class History:
             any=any_,
         )
 
+    def _prepare(self, kind: Kind) -> None:
+        """Make true, as something that happened before the story, what an event of this kind asks for: so rare ones happen too."""
+        state, rng = self.state, self.rng
+        here = state.at[self.protagonist]
+        elsewhere = rng.choice(state.ways[here])
+        people = rng.sample(state.people, len(state.people))
+        binding: Binding = {}
+        for letter, (base, tag) in kind.roles.items():
+            match base:
+                case "person" if people:
+                    binding[letter] = people.pop()
+                case "thing":
+                    thing = self.lexicon.thing(tag)
+                    state.things[thing] = Whereabouts("lies", here)
+                    binding[letter] = thing
+                case "place" if not tag or tag in elsewhere.tags:
+                    binding[letter] = elsewhere
+                case "creature":
+                    binding[letter] = self.lexicon.creature()
+                case "title":
+                    binding[letter] = self.lexicon.title()
+                case "secret":
+                    binding[letter] = self.lexicon.secret()
+                case _:
+                    return
+        for entity in binding.values():
+            if isinstance(entity, Person):
+                state.at[entity] = here
+        for atom in kind.when:
+            if atom.predicate not in ("near", "at", "apart"):
+                state.bring_about(atom, binding, here, self.lexicon)
+
     def _kills_protagonist(self, kind: Kind, binding: Binding) -> bool:
         return any(atom.predicate == "dead" and binding[atom.arguments[0]] == self.protagonist for atom in kind.then)
 
@@ -128,6 +163,12 @@ class History:
         away = [person for person in living if state.at[person] != here]
         if away and rng.random() < (0.6 if len(away) == len(living) - 1 else 0.12):
             state.at[rng.choice(away)] = here
+        # What was begun between people brings them together: so arcs close.
+        open_arcs = sorted((fact for fact in state.facts if fact[0] not in BUILT_IN), key=str)
+        if open_arcs and rng.random() < 0.4:
+            for entity in rng.choice(open_arcs)[1]:
+                if isinstance(entity, Person) and entity in living:
+                    state.at[entity] = here
         if sum(found.way != "gone" for found in state.things.values()) < _MOST_THINGS // 2:
             state.things[self.lexicon.thing()] = Whereabouts("lies", here)
 

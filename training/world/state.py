@@ -60,12 +60,13 @@ class State:
         here = self.at[_person(binding["A"])]
         made: list[Fact] = []
         for atom in kind.then:
-            fact = self._bring_about(atom, binding, here, lexicon)
+            fact = self.bring_about(atom, binding, here, lexicon)
             if atom.holds and fact is not None:
                 made.append(fact)
         return [fact for fact in made if self.holds(fact)]
 
-    def _bring_about(self, atom: Atom, binding: Binding, here: Place, lexicon: Lexicon) -> Fact | None:
+    def bring_about(self, atom: Atom, binding: Binding, here: Place, lexicon: Lexicon) -> Fact | None:
+        """Make one effect of an event at a place true; the fact that it is about, None for weather and time."""
         if atom.predicate == "weather":
             self.weather = atom.arguments[0]
             return None
