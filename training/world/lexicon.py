@@ -171,4 +171,12 @@ class Lexicon:
         return Term("title", self._split("terms", "titles"))
 
     def secret(self) -> Term:
-        return Term("secret", self._split("terms", "secrets"))
+        """Something to know and tell, with words drawn for its {n}, {q}, {name}, {place} and {w}."""
+        filled = {
+            "n": self._split("things", "nouns").split("|")[0].strip(),
+            "q": self._split("things", "qualities"),
+            "name": self._split("names", self.rng.choice(("male", "female"))),
+            "place": self._split("places", "places").split("|")[0].strip(),
+            "w": invent(self.rng),
+        }
+        return Term("secret", self._split("terms", "secrets").format(**filled))
