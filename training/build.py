@@ -24,7 +24,7 @@ from training.examples import Example, Source
 from training.tokenizer import train_tokenizer
 
 # The share of tokens of each source.
-MIX = {"stories": 0.55, "trees": 0.14, "walks": 0.09, "prose": 0.11, "book_steps": 0.11}
+MIX = {"stories": 0.62, "trees": 0.14, "walks": 0.10, "prose": 0.06, "book_steps": 0.08}
 VOCABULARY = 8192
 # How many examples of each source the tokenizer is learned from.
 SAMPLE = {"stories": 9000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}

@@ -14,7 +14,19 @@ def begin(run, tiny_model):
     """Begins a story of a few paragraphs with the tiny model."""
 
     def begin(*more, paragraphs="2", stdin=""):
-        return run("write", "--premise", PREMISE, "--model", str(tiny_model), "--paragraphs", paragraphs, "--seed", "3", *more, stdin=stdin)
+        return run(
+            "write",
+            "--premise",
+            PREMISE,
+            "--model",
+            str(tiny_model),
+            "--paragraphs",
+            paragraphs,
+            "--seed",
+            "3",
+            *more,
+            stdin=stdin,
+        )
 
     return begin
 

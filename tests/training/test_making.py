@@ -27,7 +27,11 @@ from training.trees.task import dumps
 def books(tmp_path_factory):
     """A few short books."""
     folder = tmp_path_factory.mktemp("books")
-    sentences = [f'"It is {w}," said Mr. {n}, and the {w} of it pleased Lady {n} more than she would say.' for w in ("lamp", "storm", "carriage") for n in ("Orme", "Vale")]
+    sentences = [
+        f'"It is {w}," said Mr. {n}, and the {w} of it pleased Lady {n} more than she would say.'
+        for w in ("lamp", "storm", "carriage")
+        for n in ("Orme", "Vale")
+    ]
     paragraphs = [" ".join(random.Random(i).sample(sentences, 4)) for i in range(40)]
     with lzma.open(folder / "books.jsonl.xz", "wt") as stream:
         for number in range(build.HELD_OUT_BOOKS + 2):
@@ -42,7 +46,9 @@ def data(books, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(build, "VOCABULARY", 1200)
         monkeypatch.setattr(build, "SAMPLE", {"stories": 60, "trees": 40, "walks": 20, "prose": 20, "book_steps": 10})
-        assert build.main(["--books", str(books), "--out", str(out), "--shards", "2", "--tokens", "60000", "--workers", "1"]) == 0
+        assert (
+            build.main(["--books", str(books), "--out", str(out), "--shards", "2", "--tokens", "60000", "--workers", "1"]) == 0
+        )
     return out
 
 
@@ -123,7 +129,9 @@ def test_a_guessed_plan_names_what_is_in_the_paragraph(books, guess):
 
 def test_batches_hold_every_full_row_once():
     rng = random.Random(1)
-    examples = [Encoded(np.full(rng.randint(5, 400), n % 60000, np.uint16), np.full(1, 10, np.uint8).repeat(1)) for n in range(300)]
+    examples = [
+        Encoded(np.full(rng.randint(5, 400), n % 60000, np.uint16), np.full(1, 10, np.uint8).repeat(1)) for n in range(300)
+    ]
     examples = [Encoded(e.ids, np.full(len(e.ids), 10, np.uint8)) for e in examples]
     seen = []
     for batch in batches(examples, 2048, 4096, random.Random(2)):
@@ -155,7 +163,21 @@ def test_the_model_is_what_transformers_loads(tmp_path):
 
 
 def test_training_learns_stops_goes_on_and_exports(data, tmp_path, monkeypatch, capsys):
-    small = ["--width", "64", "--layers", "2", "--hidden", "96", "--batch", "2048", "--no-compile", "--data", str(data), "--run", str(tmp_path)]
+    small = [
+        "--width",
+        "64",
+        "--layers",
+        "2",
+        "--hidden",
+        "96",
+        "--batch",
+        "2048",
+        "--no-compile",
+        "--data",
+        str(data),
+        "--run",
+        str(tmp_path),
+    ]
     monkeypatch.setattr(train, "_WARM_UP", 10)
     assert train.main([*small, "--tokens", "120000"]) == 0
     losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -107,7 +107,9 @@ def test_a_concept_is_needed(seed):
     assert any(part in entry for entry in problem.concepts for part in word.replace("(", " ").replace(")", " ").split())
 
 
-@pytest.mark.parametrize(("text", "value"), [("3+4", 7), ("-3*4", -12), ("5--2", 7), ("1/0", "error"), ("__import__", "error"), ("1+2+3", "error")])
+@pytest.mark.parametrize(
+    ("text", "value"), [("3+4", 7), ("-3*4", -12), ("5--2", 7), ("1/0", "error"), ("__import__", "error"), ("1+2+3", "error")]
+)
 def test_the_calculator(text, value):
     assert calculate(text) == value
 

@@ -58,7 +58,16 @@ def test_small_things_of_forms():
 
 @pytest.mark.parametrize(
     "source",
-    ["{A} [zzzqq] off.", "{X} [go].", "{A.tail} [go].", '{A} [say], "I [go]."', '{A} [say], "{A.he} left."', 'One " mark', "{A} [go", "caf\u00e9"],
+    [
+        "{A} [zzzqq] off.",
+        "{X} [go].",
+        "{A.tail} [go].",
+        '{A} [say], "I [go]."',
+        '{A} [say], "{A.he} left."',
+        'One " mark',
+        "{A} [go",
+        "caf\u00e9",
+    ],
 )
 def test_a_form_that_is_not_well_made_is_refused(source):
     with pytest.raises((FormError, UnknownVerb)):
@@ -67,7 +76,13 @@ def test_a_form_that_is_not_well_made_is_refused(source):
 
 @pytest.mark.parametrize(
     ("lemma", "past", "third"),
-    [("go", "went", "goes"), ("lie", "lay", "lies"), ("be", "was", "is"), ("can", "could", "can"), ("stop", "stopped", "stops")],
+    [
+        ("go", "went", "goes"),
+        ("lie", "lay", "lies"),
+        ("be", "was", "is"),
+        ("can", "could", "can"),
+        ("stop", "stopped", "stops"),
+    ],
 )
 def test_verbs(lemma, past, third):
     assert inflect(lemma, "past", "third") == past

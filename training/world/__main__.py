@@ -36,11 +36,15 @@ def _show_world(console: Console, state: State) -> None:
     console.print("[bold]People[/bold]")
     for person in state.people:
         held = [thing.name for thing, found in state.things.items() if found.owner == person]
-        console.print(f"  {person.name} ({person.pronoun}), a {person.trait} {person.trade}, {state.at[person].at}; has {', '.join(held) or 'nothing'}")
+        console.print(
+            f"  {person.name} ({person.pronoun}), a {person.trait} {person.trade}, {state.at[person].at}; has {', '.join(held) or 'nothing'}"
+        )
     console.print("[bold]Places[/bold]")
     for place, ways in state.ways.items():
         lying = [f"{thing.name} ({found.way})" for thing, found in state.things.items() if found.owner == place]
-        console.print(f"  {place.name}: ways to {', '.join(way.name for way in ways)}" + (f"; here: {', '.join(lying)}" if lying else ""))
+        console.print(
+            f"  {place.name}: ways to {', '.join(way.name for way in ways)}" + (f"; here: {', '.join(lying)}" if lying else "")
+        )
     console.print("[bold]Facts[/bold]")
     for predicate, entities in sorted(state.facts, key=str):
         console.print(f"  {predicate}: {', '.join(entity.name for entity in entities)}")
