@@ -50,7 +50,6 @@ _SIZES: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 16,
-    "max_position_embeddings": 256,
 }
 _MODELS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
@@ -88,15 +87,16 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[[str], Path]:
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
     """Makes a folder with a tiny random model of an architecture; the same one when asked again."""
-    made: dict[str, Path] = {}
+    made: dict[tuple[str, int], Path] = {}
 
-    def make(architecture: str) -> Path:
-        if architecture not in made:
+    def make(architecture: str, positions: int = 256) -> Path:
+        if (architecture, positions) not in made:
             config_type, model_type, more = _MODELS[architecture]
             torch.manual_seed(7)
-            config = config_type(vocab_size=len(tiny_tokenizer), **_SIZES, **more)
+            sizes = {**_SIZES, "max_position_embeddings": positions}
+            config = config_type(vocab_size=len(tiny_tokenizer), **sizes, **more)
             config.eos_token_id = tiny_tokenizer.eos_token_id
             model = model_type(config)
             for parameter in model.parameters():  # away from the flat logits of a fresh model
@@ -104,14 +104,14 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Pr
             folder = tmp_path_factory.mktemp(architecture)
             model.save_pretrained(folder)
             tiny_tokenizer.save_pretrained(folder)
-            made[architecture] = folder
-        return made[architecture]
+            made[architecture, positions] = folder
+        return made[architecture, positions]
 
     return make
 
 
 @pytest.fixture(scope="session")
-def tiny_engine(make_checkpoint: Callable[[str], Path]) -> Iterator[Any]:
+def tiny_engine(make_checkpoint: Callable[..., Path]) -> Iterator[Any]:
     """An engine on a tiny Qwen3."""
     from runtime import Engine
 

@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from runtime import Engine
-from training.evaluation import facts, free_text, repetition, stories, trees
+from training.evaluation import facts, free_text, prose, repetition, stories, trees
 from training.evaluation.row import Row, Track
 
-SECTIONS = ("stories", "memory", "trees", "walks", "free", "repetition")
+SECTIONS = ("stories", "memory", "trees", "walks", "free", "repetition", "prose")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=100, help="cases for each row of 'memory', 'trees' and the short walks")
     parser.add_argument("--paragraphs", type=int, default=300, help="length of each story of 'repetition'")
     parser.add_argument("--data", type=Path, default=None, help="training data, to look for copied text")
+    parser.add_argument("--books", type=Path, default=None, help="folder of *.jsonl.xz, for the section 'prose'")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to measure")
     parser.add_argument("--json", type=Path, default=None, help="write the rows to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -69,8 +70,10 @@ def _section(section: str, engine: Engine, options: argparse.Namespace, track: T
             yield from trees.walk_rows(engine, options.cases, track)
         case "free":
             yield from free_text.rows(engine, track)
-        case _:
+        case "repetition":
             yield from repetition.rows(engine, options.paragraphs, options.data, track)
+        case _ if options.books:
+            yield from prose.rows(engine, options.books, track)
 
 
 def as_table(rows: list[Row]) -> Table:
@@ -98,7 +101,9 @@ def as_markdown(rows: list[Row]) -> str:
 
 
 def _value(row: Row) -> str:
-    return f"{row.value:.1f} %" if row.unit == "%" else f"{row.value:.0f} {row.unit}"
+    if row.unit == "%":
+        return f"{row.value:.1f} %"
+    return f"{row.value:.2f} {row.unit}" if row.value < 10 else f"{row.value:.0f} {row.unit}"
 
 
 def _aim(row: Row) -> str:

@@ -25,13 +25,15 @@ app.add_typer(stories.app, name="stories")
 
 def main() -> None:
     """Run the command line and leave the process with its exit code."""
-    from runtime.errors import EngineError, check_packages
-
+    try:
+        from runtime.errors import EngineError
+    except ImportError as fault:  # another distribution has taken the name of one of our packages
+        complain(str(fault))
+        sys.exit(2)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        check_packages()
         app()
     except (WriterError, EngineError) as fault:
         complain(str(fault))

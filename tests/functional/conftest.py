@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,15 +23,6 @@ class Ran:
     @property
     def records(self) -> list[dict]:
         return [json.loads(line) for line in self.out.splitlines()]
-
-
-@pytest.fixture(scope="session")
-def tiny_model(make_checkpoint, tmp_path_factory) -> Path:
-    """A tiny random model with room for the prompts of a story."""
-    folder = shutil.copytree(make_checkpoint("qwen3"), tmp_path_factory.mktemp("model") / "tiny")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
-    return folder
 
 
 @pytest.fixture

@@ -17,14 +17,9 @@ SETTINGS = Settings("Ada lost a key.", "plain tale", 7, "")
 
 
 @pytest.fixture(scope="module")
-def engine(make_checkpoint, tmp_path_factory):
+def engine(make_checkpoint):
     """A tiny model with room for the prompts."""
-    import shutil
-
-    folder = shutil.copytree(make_checkpoint("qwen3"), tmp_path_factory.mktemp("long") / "model")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
-    with Engine.load(folder, slots=8000) as engine:
+    with Engine.load(make_checkpoint("qwen3", positions=8192), slots=8000) as engine:
         yield engine
 
 
