@@ -147,9 +147,9 @@ def test_a_view_of_a_walk_is_a_beginning_of_json_with_short_lists(seed, sort):
                     stack.pop()
             closed += "]" if stack[-1] == "[" else "}"
     tasks = found["reasoning"]
-    while tasks:
+    assert len(tasks) <= walks.WIDTH + 1
+    while tasks := tasks[-1].get("subtasks", []):
         assert len(tasks) <= walks.WIDTH
-        tasks = tasks[-1].get("subtasks", [])
 
 
 def strip_strings(text):

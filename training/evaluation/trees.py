@@ -12,7 +12,7 @@ from training.evaluation.row import Row, Track, share
 from training.evaluation.stories import FIRST_SEED
 from training.trees import problems
 from training.trees.problems import Problem, without_concepts
-from training.trees.runner import Ran, Tools, run_tree
+from training.trees.runner import Abandoned, Ran, Tools, run_tree
 from training.trees.task import Value
 from training.trees.walks import Sort, Walk, draw_walk
 from training.world.lexicon import Lexicon
@@ -79,40 +79,42 @@ def walk_rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
         sorts: tuple[Sort, ...] = ("clues", "largest")
         for sort in sorts:
             advance = track(f"{sort}, {calls} calls", count)
-            right, peak, emitted = [], 0, 0
+            right, made, peak, emitted = [], 0, 0, 0
             for number in range(count):
                 ran, walk = _walk(engine, sort, calls, number, prune=True)
                 right.append(ran.answer == walk.answer())
+                made += ran.calls
                 peak, emitted = max(peak, ran.peak_tokens), max(emitted, ran.emitted_tokens)
                 advance()
             name = "clues followed to the end" if sort == "clues" else "largest item of a list"
             yield share("walks", f"{name}, {calls} calls, pruned", right, 95 if calls == 1000 else None)
+            if sort == "clues":
+                yield Row("walks", "- calls made before the trail was lost or found (mean)", made / count, count, None, "calls")
             yield Row("walks", "- most tokens resident", peak, count, 400 if calls <= 1000 else None, "tokens")
             yield Row("walks", "- tokens emitted", emitted, count, None, "tokens emitted")
     advance = track("clues without pruning", 5)
     reached = []
     for number in range(5):
-        ran, walk = _walk(engine, "clues", 400, number, prune=False, max_tokens=engine.max_positions - 200)
-        reached.append(ran.calls)
+        reached.append(_walk(engine, "clues", 400, number, prune=False)[0].calls)
         advance()
     yield Row("walks", "calls made without pruning before it broke (mean)", sum(reached) / len(reached), 5, None, "calls")
 
 
-def _walk(engine: Engine, sort: Sort, calls: int, number: int, *, prune: bool, max_tokens: int = 400_000) -> tuple[Ran, Walk]:
+def _walk(engine: Engine, sort: Sort, calls: int, number: int, *, prune: bool) -> tuple[Ran, Walk]:
     rng = random.Random(FIRST_SEED + number)
     walk = draw_walk(rng, sort, calls, Lexicon(rng, "held_out"))
-    right = {"calls": 0}
+    made = 0
 
     def answer(parameters: dict[str, Any]) -> Value:
-        # Who asks from the wrong place has lost the trail: nothing more is found.
-        expected = walk.start if right["calls"] == 0 else walk.result(right["calls"])
-        if sort == "clues" and parameters["place"] != expected:
-            return "nothing"
-        right["calls"] += 1
-        return walk.result(right["calls"])
+        nonlocal made
+        expected = walk.start if made == 0 else walk.result(made)
+        if made >= calls or (sort == "clues" and parameters["place"] != expected):
+            raise Abandoned("the trail is lost")
+        made += 1
+        return walk.result(made)
 
-    ran = run_tree(engine, walk.prompt, {walk.tool: answer}, prune=prune, max_calls=calls + 10, max_tokens=max_tokens)
-    return (ran if prune else Ran(ran.answer, right["calls"], ran.emitted_tokens, ran.peak_tokens)), walk
+    most = 100 * calls + 1000 if prune else engine.max_positions - 200
+    return run_tree(engine, walk.prompt, {walk.tool: answer}, prune=prune, max_calls=calls, max_tokens=most), walk
 
 
 def solve(engine: Engine, problem: Problem) -> Ran:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from runtime import Context, Engine
+from runtime.errors import PositionsExhausted
 from runtime.text_stream import TextStream
 from training.examples import CHAT
 from training.trees.task import Value, dumps
 
 Tools = Mapping[str, Callable[[dict[str, Any]], Value]]
+
+
+class Abandoned(Exception):
+    """Raised by a tool to end a run that cannot come right any more."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,10 @@ class _Runner:
         self.emitted = self.calls = 0
 
     def run(self, max_calls: int, max_tokens: int) -> Ran:
-        while not self.grammar.finished and self.calls <= max_calls and self.emitted < max_tokens:
-            for token in self.grammar.forced() or [self._choose()]:
-                self._push(token)
+        with suppress(Abandoned, PositionsExhausted):
+            while not self.grammar.finished and self.calls <= max_calls and self.emitted < max_tokens:
+                for token in self.grammar.forced() or [self._choose()]:
+                    self._push(token)
         answer = self.reader.answer if self.grammar.finished else None
         return Ran(answer, self.calls, self.emitted, self.context.stats.peak_tokens)
 
@@ -100,8 +107,9 @@ class _Runner:
                 self.context.drop(self.context.span(event.start, event.stop))
 
     def _answer(self, called: Called) -> None:
+        result = self.tools[called.tool_name](called.parameters)
         self.calls += 1
-        for token in self.engine.encode(dumps(self.tools[called.tool_name](called.parameters)), special=False):
+        for token in self.engine.encode(dumps(result), special=False):
             self.grammar.accept(token)
             self._push(token)
 

@@ -1,6 +1,7 @@
 """Open-ended walks: a tool says where to go on, or gives the next item, and nothing says for how long.
 
-The tree has a fixed height and short lists, so that the view at step 500 looks as it did at step 5. Training never writes a walk
+The tree has a fixed height and short lists, so that the view at step 500 looks as it did at step 5: it holds `WIDTH ** HEIGHT`
+calls, and then its topmost list goes on. Training never writes a walk
 out: it draws a view at a random point of one and writes on until the next pruning.
 """
 
