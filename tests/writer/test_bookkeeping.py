@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recurrent_writer.bookkeeping import Add, Bookkeeping, Drop, InvalidBookkeeping
+from recurrent_writer.sentences import split
 from recurrent_writer.short_memory import MAX_SENTENCES, revise
 
 MEMORY = ("Ada has the key.", "Bram is ill.", "It rains.")
@@ -86,3 +88,18 @@ def test_under_its_schema_any_model_writes_a_reply_that_can_be_parsed(tiny_engin
         assert len(found["plans"]) == 3
     else:
         assert text.startswith('{"drop":[')
+
+
+def test_a_capable_instruct_model_answers_these_prompts_as_they_ask(tiny_engine):
+    """A recorded answer of a large model to exactly the prompts of `prompt.py`, with the instructions, and without a grammar."""
+    recorded = json.loads((Path(__file__).parent / "replies" / "capable_model.json").read_text("utf-8"))
+    assert 5 <= len(split(recorded["paragraph"])) <= 16
+    assert "\n" not in recorded["paragraph"]
+    memory = recorded["memory"]
+    bookkeeping = Bookkeeping.read(recorded["reply"], memory)
+    assert [item.number for item in bookkeeping.drop] == [7]
+    assert len(revise(memory, bookkeeping)) == len(memory) + 2
+    grammar = tiny_engine.grammar(Bookkeeping.schema(len(memory)))
+    for token in tiny_engine.encode(bookkeeping.to_json(), special=False):
+        grammar.accept(token)
+    assert grammar.finished
