@@ -24,10 +24,10 @@ from training.examples import Example, Source
 from training.tokenizer import train_tokenizer
 
 # The share of tokens of each source.
-MIX = {"stories": 0.62, "trees": 0.14, "walks": 0.10, "prose": 0.06, "book_steps": 0.08}
+MIX = {"stories": 0.43, "plans": 0.22, "trees": 0.12, "walks": 0.09, "prose": 0.06, "book_steps": 0.08}
 VOCABULARY = 8192
 # How many examples of each source the tokenizer is learned from.
-SAMPLE = {"stories": 9000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
+SAMPLE = {"stories": 9000, "plans": 2000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
 HELD_OUT_BOOKS = 12
 """So many books, the last ones, are kept for evaluation."""
 

@@ -31,18 +31,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--books", type=Path, default=None, help="folder of *.jsonl.xz, for the section 'prose'")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to measure")
     parser.add_argument("--json", type=Path, default=None, help="write the rows to this file")
+    parser.add_argument("--show", type=Path, nargs="+", help="measure nothing; show what --json kept in these files")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     options = parser.parse_args(arguments)
-    began = time.monotonic()
+    rows = _kept(options.show) if options.show else _measured(options)
+    if options.markdown:
+        print(as_markdown(rows))
+    else:
+        Console().print(as_table(rows))
+    return 0
+
+
+def _kept(files: list[Path]) -> list[Row]:
+    return [Row(**row) for file in files for row in json.loads(file.read_text("utf-8"))]
+
+
+def _measured(options: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
+    began = time.monotonic()
     with Engine.load(options.model) as engine:
         for row in _rows(engine, options):
             rows.append(row)
             if options.json:
                 options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    print(as_markdown(rows)) if options.markdown else Console().print(as_table(rows))
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
-    return 0
+    return rows
 
 
 def _rows(engine: Engine, options: argparse.Namespace) -> Iterator[Row]:

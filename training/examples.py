@@ -63,6 +63,17 @@ def step_example(step: TaughtStep) -> Example:
     return Example("step", _after_end(parts))
 
 
+def plan_example(step: TaughtStep) -> Example:
+    """A paragraph from its plan, with nothing else to look at: short, so that much is learned from few tokens."""
+    parts = [
+        *_parts(prompt.opening(CHAT, step.premise, step.style)),
+        *_parts(prompt.task(CHAT, (), (), step.plan)),
+        Part(step.paragraph, weight=1.0),
+        Part(END, mark=True, weight=1.0),
+    ]
+    return Example("plan", tuple(parts))
+
+
 def _after_end(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The turn's end is learned as the end of the paragraph; what the template puts behind it is given."""
     found = list(parts)
@@ -123,6 +134,14 @@ class Source:
                     question = draw_question(self.rng, course.memory)
                     if question is not None:
                         yield asked("question", question.prompt, [Piece(question.answer)])
+
+    def plans(self) -> Iterator[Example]:
+        """Paragraphs that need nothing but their plan."""
+        while True:
+            course = Course(self.rng.randrange(2**48))
+            for step in islice(course, self.rng.choice((2, 6, 12))):
+                if not step.required:
+                    yield plan_example(step)
 
     def trees(self) -> Iterator[Example]:
         """Arithmetic, look-ups, both mixed, and concepts; deep ones more often than shallow ones."""

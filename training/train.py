@@ -210,7 +210,7 @@ def _step(run: Run, trunk: Any, batch: Batch) -> tuple[float, int]:
     for optimizer in run.optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    whole = weights == 1
+    whole = weights >= 1
     value = losses.detach()[whole].mean().item()
     assert math.isfinite(value), "the loss is not finite: lower --rate"
     return value, int(whole.sum())

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from runtime import Engine, Sampling
 from runtime.chat import ChatFormat
 from training import build, train
+from training import data as data_module
 from training.books import PlanGuesser, read_books
 from training.data import LENGTHS, Encoded, batches, encode, read_shard
 from training.examples import CHAT, Source
@@ -45,7 +46,9 @@ def data(books, tmp_path_factory):
     out = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(build, "VOCABULARY", 1200)
-        monkeypatch.setattr(build, "SAMPLE", {"stories": 60, "trees": 40, "walks": 20, "prose": 20, "book_steps": 10})
+        monkeypatch.setattr(
+            build, "SAMPLE", {"stories": 60, "plans": 20, "trees": 40, "walks": 20, "prose": 20, "book_steps": 10}
+        )
         assert (
             build.main(["--books", str(books), "--out", str(out), "--shards", "2", "--tokens", "60000", "--workers", "1"]) == 0
         )
@@ -144,6 +147,16 @@ def test_batches_hold_every_full_row_once():
             assert int((weights == 1).sum()) == len(examples[seen[-1]].ids)
     assert len(seen) == len(set(seen))
     assert len(seen) > 250
+
+
+def test_names_that_are_given_count_more():
+    given, learned = [7, 8, 9] * 3, [1, 7, 1, 5]
+    example = Encoded(np.array(given + learned, np.uint16), np.array([0] * 9 + [10] * 4, np.uint8))
+    common = Encoded(np.ones(100_000, np.uint16), np.zeros(100_000, np.uint8))
+    rare = data_module._rare_tokens([example, common])
+    batch = data_module._batch([example], 16, rare, 4096, random.Random(3))
+    assert batch.weights[0, 9:13].tolist() == [1, data_module.COPIED_WEIGHT, 1, 1]
+    assert batch.weights[0, :9].sum() == batch.weights[0, 13:].sum() == 0
 
 
 def test_the_model_is_what_transformers_loads(tmp_path):

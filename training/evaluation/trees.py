@@ -19,7 +19,8 @@ from training.world.lexicon import Lexicon
 
 TRAINED_DEPTH, TRAINED_HOPS = 6, 8
 FACTORS = (2, 4, 10)
-WALK_CALLS = (10, 100, 1000, 4000)
+WALK_CALLS = {10: 1, 100: 4, 1000: 10, 4000: 40}
+"""Lengths of walks, and by how much fewer there are of each: the long ones take minutes."""
 
 
 def rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
@@ -74,8 +75,8 @@ def _concept_rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
 
 def walk_rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
     """Open-ended walks with pruning; then without, as far as the model gets."""
-    for calls in WALK_CALLS:
-        count = max(2, cases * 10 // max(10, calls) if calls > 100 else cases)
+    for calls, fewer in WALK_CALLS.items():
+        count = max(2, cases // fewer)
         sorts: tuple[Sort, ...] = ("clues", "largest")
         for sort in sorts:
             advance = track(f"{sort}, {calls} calls", count)

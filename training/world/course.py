@@ -135,15 +135,13 @@ class Course:
         sentences = [render(form, scene).text for form in rng.sample(situation.forms["fact"], rng.choice((1, 2, 2, 3)))]
         by_fact = {id(sentence): tuple(made) for sentence in sentences[:1]}
         self._known |= set(binding.values()) | {here}
-        for attribute in ("trade", "trait"):
-            if str(getattr(history.protagonist, attribute)) in self.premise + told.text:
-                self._told[attribute, history.protagonist] = self.premise
-        for attribute, entity in told.uses:
-            self._told.setdefault((attribute, entity), self.premise)
         added = [
             Remembered(sentence, reasons.to_add(rng, (), binding), by_fact.get(id(sentence), ()), 1)
             for sentence in dict.fromkeys(sentences)
         ]
+        described = {("trade", history.protagonist), ("trait", history.protagonist)}
+        self._told |= {use: self.premise for use in told.uses | described if _said(use, self.premise)}
+        added += self._describe(told.uses, room=3 - len(added))
         return self._finish(OPENING_PLAN, told.text, event, added, recalled=(), required=())
 
     def _go_on(self, plan: str, event: Event) -> TaughtStep:
@@ -185,16 +183,10 @@ class Course:
             hidden = (arguments[0] for predicate, arguments in event.made if predicate == "hidden")
             spots = [self.history.state.spots[thing] for thing in hidden if isinstance(thing, Thing)]
             added.append(Remembered(fact, why, event.made, step, "".join(spots[:1])))
-        for attribute, entity in sorted(uses, key=str):
-            if (attribute, entity) in self._told:
-                continue
-            if attribute in ("trade", "trait") and isinstance(entity, Person):
-                sentence = reasons.description(rng, entity, attribute)
-                if len(added) < 3:
-                    added.append(Remembered(sentence, reasons.to_describe(rng, entity), (), step))
-                    self._told[attribute, entity] = sentence
-            else:
-                self._told[attribute, entity] = fact
+        added += self._describe(uses, room=3 - len(added))
+        for use in uses:
+            if not isinstance(use[1], Person):
+                self._told.setdefault(use, fact)
         for made in event.made:
             if made[0] == "hidden":
                 self._told["spot", made[1][0]] = fact
@@ -202,6 +194,17 @@ class Course:
             if isinstance(entity, Term) and entity.kind == "secret" and entity.name in fact:
                 self._told["secret", entity] = fact
         self._known |= set(event.binding.values()) | {event.here}
+        return added
+
+    def _describe(self, uses: frozenset[tuple[str, Entity]], room: int) -> list[Remembered]:
+        """Sentences that say who somebody is, where a paragraph told it for the first time."""
+        added: list[Remembered] = []
+        for attribute, entity in sorted(uses, key=str):
+            if isinstance(entity, Person) and (attribute, entity) not in self._told and len(added) < room:
+                sentence = reasons.description(self.rng, entity, attribute)
+                why = reasons.to_describe(self.rng, entity)
+                added.append(Remembered(sentence, why, (), len(self.paragraphs) + 1))
+                self._told[attribute, entity] = sentence
         return added
 
     def _finish(

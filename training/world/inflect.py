@@ -17,7 +17,15 @@ _BE = {
     ("present", "first"): "am",
     ("present", "third"): "is",
 }
-_MODALS = {"can": "could", "will": "would", "may": "might", "shall": "should", "must": "must", "need": "needed"}
+_MODALS = {
+    "can": "could",
+    "will": "would",
+    "may": "might",
+    "shall": "should",
+    "should": "should",
+    "must": "must",
+    "need": "needed",
+}
 _PAST = {
     "lie": "lay",
     "weave": "wove",
@@ -32,6 +40,8 @@ _PAST = {
     "wet": "wetted",
     "ought": "ought",
 }
+# Regular verbs that its word list lacks.
+_UNLISTED = frozenset(("dare", "outshout", "outstare", "unclench", "uncross", "upend"))
 _THIRD = {"fulfil": "fulfils", "ought": "ought"}
 
 
@@ -54,7 +64,7 @@ def inflect(lemma: str, tense: Tense, agreement: Agreement) -> str:
     known, tag = (_PAST, "VBD") if tense == "past" else (_THIRD, "VBZ")
     if lemma in known:
         return known[lemma]
-    found = getInflection(lemma, tag=tag)
+    found = getInflection(lemma, tag=tag, inflect_oov=lemma in _UNLISTED)
     if not found:
         raise UnknownVerb(f"'{lemma}' is not a verb that can be put into the {tense} tense")
     return str(found[0])
