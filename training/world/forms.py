@@ -119,69 +119,99 @@ def article(phrase: str) -> str:
 @cache
 def parse(source: str) -> Form:
     """Read a form. Raises `FormError` for an unknown slot, a verb inside speech, or an odd quotation mark."""
-    parts: list[str | Slot | Verb] = []
-    roles: set[str] = set()
-    quoted = False
-    starts, at, tail = True, 0, ""
-    subject: Slot | None = None
-    last_person: Slot | None = None
-    object_chain = False
-    for match in _MARK.finditer(source):
-        text = source[at : match.start()]
-        at = match.end()
-        if text:
-            parts.append(text)
-            for index, character in enumerate(text):
-                if character == '"':
-                    quoted = not quoted
-                    # Speech that goes on after "..., {A} [say], ..." keeps its small letter: only a fresh sentence starts.
-                    starts = quoted or starts
-                elif character in ".!?" and (index + 1 == len(text) or not text[index + 1].isalpha()):
-                    starts, subject = True, None
-                elif not character.isspace():
-                    starts = False
-            tail += text
-        if lemma := match[2]:
-            if re.search(r"\}\W*who\W*$", tail):
-                subject = last_person
-            if quoted:
-                raise FormError(f"verb marker [{lemma}] inside speech, which is not put into the narrator's tense: {source}")
-            inflect(lemma, "past", "third"), inflect(lemma, "present", "third")
-            number: Literal["it", "pl"] | None = "it" if match[3] == "it" else "pl" if match[3] else None
-            parts.append(Verb(lemma, number, None if number else subject, starts))
-            tail, starts, object_chain = tail + "]", False, False
-            continue
-        role, attribute = _slot(match[1], source)
-        before = re.search(r"([a-z]+|\])\s*$", tail.lower())
-        word = before[1] if before else ""
-        is_object = word == "]" or word in _PREPOSITIONS or (object_chain and re.search(r"\} and $", tail) is not None)
-        if re.search(r"[?!]\"\s*$", tail) and _SPEAKS.match(source, at):
-            starts = False  # "Why?" you ask
-        slot = Slot(role, attribute, quoted, starts, is_object)
+    return _Parser(source).parse()
+
+
+class _Parser:
+    """Goes through a form from left to right and knows what the wording of the next slot or verb depends on."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.parts: list[str | Slot | Verb] = []
+        self.roles: set[str] = set()
+        self.read = ""
+        """The text so far, with "]" for every verb and "}" for every slot."""
+        self.quoted = False
+        self.starts = True
+        """True where a sentence begins."""
+        self.subject: Slot | None = None
+        self.last_person: Slot | None = None
+        self.last_was_object = False
+
+    def parse(self) -> Form:
+        at = 0
+        for match in _MARK.finditer(self.source):
+            self._text(self.source[at : match.start()])
+            at = match.end()
+            if match[2]:
+                self._verb(match[2], match[3])
+            else:
+                self._slot(match[1], at)
+        if self.source[at:]:
+            self.parts.append(self.source[at:])
+        self._check()
+        return Form(self.source, tuple(self.parts), frozenset(self.roles))
+
+    def _text(self, text: str) -> None:
+        if not text:
+            return
+        self.parts.append(text)
+        self.read += text
+        for index, character in enumerate(text):
+            if character == '"':
+                self.quoted = not self.quoted
+                # Speech that goes on after "..., {A} [say], ..." keeps its small letter: only a fresh sentence starts.
+                self.starts = self.quoted or self.starts
+            elif character in ".!?" and (index + 1 == len(text) or not text[index + 1].isalpha()):
+                self.starts, self.subject = True, None
+            elif not character.isspace():
+                self.starts = False
+
+    def _verb(self, lemma: str, number: str | None) -> None:
+        if self.quoted:
+            raise FormError(f"verb marker [{lemma}] inside speech, which is not put into the narrator's tense: {self.source}")
+        inflect(lemma, "past", "third"), inflect(lemma, "present", "third")
+        if re.search(r"\}\W*who\W*$", self.read):
+            self.subject = self.last_person
+        agrees: Literal["it", "pl"] | None = "it" if number == "it" else "pl" if number else None
+        self.parts.append(Verb(lemma, agrees, None if agrees else self.subject, self.starts))
+        self.read += "]"
+        self.starts = self.last_was_object = False
+
+    def _slot(self, name: str, end: int) -> None:
+        role, attribute = _slot_name(name, self.source)
+        if re.search(r"[?!]\"\s*$", self.read) and _SPEAKS.match(self.source, end):
+            self.starts = False  # "Why?" you ask
+        slot = Slot(role, attribute, self.quoted, self.starts, self._is_object())
         if role and role in "ABCD":
-            if quoted and attribute in ("he", "him", "his", "himself"):
-                raise FormError(f"pronoun slot {{{match[1]}}} inside speech: write the word itself: {source}")
-            if not quoted and (attribute == "he" or (attribute == "" and not is_object)):
-                subject = slot
-            last_person = slot
-        object_chain = is_object
+            if self.quoted and attribute in ("he", "him", "his", "himself"):
+                raise FormError(f"pronoun slot {{{name}}} inside speech: write the word itself: {self.source}")
+            if not self.quoted and (attribute == "he" or (attribute == "" and not slot.object)):
+                self.subject = slot
+            self.last_person = slot
         if role:
-            roles.add(role)
-        parts.append(slot)
-        tail, starts = tail + "}", False
-    if source[at:]:
-        parts.append(source[at:])
-    if source.count('"') % 2:
-        raise FormError(f"an odd number of quotation marks: {source}")
-    rest = "".join(part for part in parts if isinstance(part, str))
-    if stray := re.search(r"[{}\[\]]", rest):
-        raise FormError(f"'{stray[0]}' that belongs to no slot or verb: {source}")
-    if not source.isascii():
-        raise FormError(f"a character beyond ASCII: {source}")
-    return Form(source, tuple(parts), frozenset(roles))
+            self.roles.add(role)
+        self.parts.append(slot)
+        self.read += "}"
+        self.starts, self.last_was_object = False, slot.object
+
+    def _is_object(self) -> bool:
+        """True for a slot behind a verb or a preposition, or behind such a slot and "and"."""
+        before = re.search(r"([a-z]+|\])\s*$", self.read.lower())
+        word = before[1] if before else ""
+        return word == "]" or word in _PREPOSITIONS or (self.last_was_object and self.read.endswith("} and "))
+
+    def _check(self) -> None:
+        if self.source.count('"') % 2:
+            raise FormError(f"an odd number of quotation marks: {self.source}")
+        rest = "".join(part for part in self.parts if isinstance(part, str))
+        if stray := re.search(r"[{}\[\]]", rest):
+            raise FormError(f"'{stray[0]}' that belongs to no slot or verb: {self.source}")
+        if not self.source.isascii():
+            raise FormError(f"a character beyond ASCII: {self.source}")
 
 
-def _slot(name: str, source: str) -> tuple[str, str]:
+def _slot_name(name: str, source: str) -> tuple[str, str]:
     if name in SCENE_SLOTS or (name.startswith("any.") and name[4:] in ANY_SLOTS):
         return "", name
     role, attribute = name[0], name[1:].removeprefix(".")
