@@ -18,13 +18,13 @@ from runtime import Engine
 from training.evaluation import facts, free_text, prose, repetition, stories, trees
 from training.evaluation.row import Row, Track
 
-SECTIONS = ("stories", "memory", "trees", "walks", "free", "repetition", "prose")
+SECTIONS = ("stories", "new-words", "memory", "trees", "walks", "free", "repetition", "prose")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, default=None, help="a folder; the bundled model if left out")
-    parser.add_argument("--worlds", type=int, default=500, help="worlds for each split of 'stories'")
+    parser.add_argument("--worlds", type=int, default=500, help="worlds for 'stories' and for 'new-words'")
     parser.add_argument("--cases", type=int, default=100, help="cases for each row of 'memory', 'trees' and the short walks")
     parser.add_argument("--paragraphs", type=int, default=300, help="length of each story of 'repetition'")
     parser.add_argument("--data", type=Path, default=None, help="training data, to look for copied text")
@@ -74,7 +74,9 @@ def _rows(engine: Engine, options: argparse.Namespace) -> Iterator[Row]:
 def _section(section: str, engine: Engine, options: argparse.Namespace, track: Track) -> Iterator[Row]:
     match section:
         case "stories":
-            yield from stories.rows(engine, options.worlds, track)
+            yield from stories.rows(engine, options.worlds, "train", track)
+        case "new-words":
+            yield from stories.rows(engine, options.worlds, "held_out", track)
         case "memory":
             yield from facts.rows(engine, options.cases, track)
         case "trees":

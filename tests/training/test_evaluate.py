@@ -15,7 +15,7 @@ from training.trees import problems
 
 def test_what_was_measured_is_kept_and_shown_again(tmp_path, capsys):
     file = tmp_path / "rows.json"
-    assert evaluate.main(["--only", "stories", "--worlds", "1", "--json", str(file), "--markdown"]) == 0
+    assert evaluate.main(["--only", "stories", "new-words", "--worlds", "1", "--json", str(file), "--markdown"]) == 0
     measured = capsys.readouterr().out
     assert measured.count("plan followed") == 2
     assert "new names and things" in measured

@@ -30,26 +30,24 @@ class Judged:
     bookkeeping: Bookkeeping | None
 
 
-def rows(engine: Engine, worlds: int, track: Track) -> Iterator[Row]:
-    """Plans followed, contradictions, bookkeeping; for known words, and for names and things that are new too."""
-    splits: dict[Split, str] = {"train": "known words", "held_out": "new names and things"}
-    for split, label in splits.items():
-        advance = track(f"stories, {label}", worlds)
-        results = []
-        for number in range(worlds):
-            results.append(write_step(engine, FIRST_SEED + number, split, 1 + number % 20))
-            advance()
-        verdicts = [result.verdict for result in results]
-        section = f"stories, {label}"
-        yield share(section, "plan followed", [verdict.follows for verdict in verdicts], 95)
-        for part in ("people", "place", "thing", "event"):
-            yield share(section, f"- its {part}", [v.followed[part] for v in verdicts if part in v.followed])
-        yield share(section, "nothing against the world", [not verdict.faults for verdict in verdicts], 95)
-        sentences = sum(verdict.sentences for verdict in verdicts)
-        judged = sum(verdict.judged for verdict in verdicts)
-        yield Row(section, "- sentences that fit a written form", 100 * judged / max(1, sentences), sentences)
-        yield share(section, "bookkeeping valid at first try", [result.bookkeeping is not None for result in results], 99)
-        yield from _bookkeeping_rows(section, results)
+def rows(engine: Engine, worlds: int, split: Split, track: Track) -> Iterator[Row]:
+    """Plans followed, contradictions, bookkeeping; with words of training, or with names and things that are new."""
+    section = "stories" if split == "train" else "stories, new names and things"
+    advance = track(section, worlds)
+    results = []
+    for number in range(worlds):
+        results.append(write_step(engine, FIRST_SEED + number, split, 1 + number % 20))
+        advance()
+    verdicts = [result.verdict for result in results]
+    yield share(section, "plan followed", [verdict.follows for verdict in verdicts], 95)
+    for part in ("people", "place", "thing", "event"):
+        yield share(section, f"- its {part}", [v.followed[part] for v in verdicts if part in v.followed])
+    yield share(section, "nothing against the world", [not verdict.faults for verdict in verdicts], 95)
+    sentences = sum(verdict.sentences for verdict in verdicts)
+    judged = sum(verdict.judged for verdict in verdicts)
+    yield Row(section, "- sentences that fit a written form", 100 * judged / max(1, sentences), sentences)
+    yield share(section, "bookkeeping valid at first try", [result.bookkeeping is not None for result in results], 99)
+    yield from _bookkeeping_rows(section, results)
 
 
 def write_step(engine: Engine, seed: int, split: Split, number: int) -> Judged:
