@@ -15,6 +15,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -50,10 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
         build_tokenizer(books, options.seed).save_pretrained(options.out)
     missing = [n for n in range(options.shards) if not _shard(options.out, n).exists()]
     work = partial(build_shard, options.out, options.seed, options.tokens, books)
-    columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with multiprocessing.Pool(options.workers) as pool, Progress(*columns) as progress:
-        for _ in progress.track(pool.imap_unordered(work, missing), total=len(missing)):
-            pass
+    columns = (TextColumn("{task.fields[state]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    began = time.monotonic()
+    with multiprocessing.Pool(options.workers) as pool, Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("build", total=len(missing), state="shards")
+        for done, _ in enumerate(pool.imap_unordered(work, missing), 1):
+            rate = done * options.tokens / (time.monotonic() - began)
+            progress.update(task, completed=done, state=f"shards  {rate:.0f} tokens/s")
     return 0
 
 

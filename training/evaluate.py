@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,11 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=None, help="training data, to look for copied text")
     parser.add_argument("--books", type=Path, default=None, help="folder of *.jsonl.xz, for the section 'prose'")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to measure")
-    parser.add_argument("--json", type=Path, default=None, help="write the rows to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=None,
+        help="keep the rows in this file; a run that was killed goes on with the sections that it lacks",
+    )
     parser.add_argument("--show", type=Path, nargs="+", help="measure nothing; show what --json kept in these files")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     options = parser.parse_args(arguments)
-    rows = _kept(options.show) if options.show else _measured(options)
+    kept = [row for file in options.show or () for row in _read(file)["rows"]]
+    rows = kept or _measure(options)
     if options.markdown:
         print(as_markdown(rows))
     else:
@@ -42,23 +50,34 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _kept(files: list[Path]) -> list[Row]:
-    return [Row(**row) for file in files for row in json.loads(file.read_text("utf-8"))]
-
-
-def _measured(options: argparse.Namespace) -> list[Row]:
-    rows: list[Row] = []
+def _measure(options: argparse.Namespace) -> list[Row]:
+    """The wanted sections; what `--json` holds of them already is not measured again."""
     began = time.monotonic()
     with Engine.load(options.model) as engine:
-        for row in _rows(engine, options):
-            rows.append(row)
+        weights = hashlib.sha256((engine.model_path / "model.safetensors").read_bytes()).hexdigest()[:16]
+        rows: list[Row] = []
+        sections: list[str] = []
+        if options.json and options.json.exists():
+            kept = _read(options.json)
+            if kept["weights"] != weights:
+                raise SystemExit(f"{options.json} holds what other weights reached: name another file.")
+            rows, sections = kept["rows"], kept["sections"]
+        for section, found in _sections(engine, options, leave_out=sections):
+            rows += found
+            sections.append(section)
             if options.json:
-                options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+                kept = {"weights": weights, "sections": sections, "rows": [asdict(row) for row in rows]}
+                options.json.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return rows
 
 
-def _rows(engine: Engine, options: argparse.Namespace) -> Iterator[Row]:
+def _read(file: Path) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return {**kept, "rows": [Row(**row) for row in kept["rows"]]}
+
+
+def _sections(engine: Engine, options: argparse.Namespace, leave_out: Collection[str]) -> Iterator[tuple[str, list[Row]]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
 
@@ -67,8 +86,8 @@ def _rows(engine: Engine, options: argparse.Namespace) -> Iterator[Row]:
             return lambda: progress.advance(task)
 
         for section in SECTIONS:
-            if section in options.only:
-                yield from _section(section, engine, options, track)
+            if section in options.only and section not in leave_out:
+                yield section, list(_section(section, engine, options, track))
 
 
 def _section(section: str, engine: Engine, options: argparse.Namespace, track: Track) -> Iterator[Row]:

@@ -21,8 +21,24 @@ def test_what_was_measured_is_kept_and_shown_again(tmp_path, capsys):
     assert "new names and things" in measured
     assert evaluate.main(["--show", str(file), "--markdown"]) == 0
     assert capsys.readouterr().out == measured
-    rows = [Row(**row) for row in json.loads(file.read_text())]
-    assert all(0 <= row.value <= 100 for row in rows)
+    kept = json.loads(file.read_text())
+    assert kept["sections"] == ["stories", "new-words"]
+    assert all(0 <= row["value"] <= 100 for row in kept["rows"])
+
+
+def test_a_run_goes_on_with_what_is_missing_and_only_for_the_same_weights(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    again = ["--only", "stories", "--worlds", "1", "--json", str(file), "--markdown"]
+    evaluate.main(again)
+    kept = json.loads(file.read_text())
+    kept["rows"][0]["value"] = 12.5
+    file.write_text(json.dumps(kept))
+    capsys.readouterr()
+    evaluate.main(again)
+    assert "12.5 %" in capsys.readouterr().out
+    file.write_text(json.dumps({**kept, "weights": "others"}))
+    with pytest.raises(SystemExit, match="other weights"):
+        evaluate.main(again)
 
 
 @pytest.fixture(scope="module")
