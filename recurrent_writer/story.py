@@ -190,10 +190,11 @@ class Story:
         if not self.steps or before_step <= 1:
             return []
         if self._long_memory is None:
-            memories = [memory for step in self.steps for memory in step.memories()]
-            self._long_memory = LongMemory(self.folder / "index", memories)
-            if self._long_memory.rebuilt:
-                self.notes.append("The index of the long memory was made anew from the story.")
+            folder = self.folder / "index"
+            was_there = folder.exists()
+            self._long_memory = LongMemory(folder, [memory for step in self.steps for memory in step.memories()])
+            if was_there and self._long_memory.rebuilt:
+                self.notes.append("The index of the long memory did not fit the story, and was made anew from it.")
         return self._long_memory.recall(query, count, before_step, self.short_memory)
 
     def _project(self, *, every_chapter: bool = False) -> None:

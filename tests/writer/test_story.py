@@ -180,6 +180,17 @@ def test_recall_finds_what_was_accepted_before_and_after_the_index_was_opened(st
     assert story.recall("the brass key", 1, before_step=2)[0].step == 1
     story.accept(make_step(2, "Bram bought a goose. It bit him."))
     assert story.recall("Bram and the goose", 1, before_step=3)[0].step == 2
+    assert story.notes == []
+
+
+def test_an_index_that_does_not_fit_is_made_anew_and_that_is_said(story, tmp_path):
+    write_steps(story, 3)
+    story.close()
+    (story.folder / "index").mkdir(exist_ok=True)
+    (story.folder / "index" / "chroma.sqlite3").write_bytes(b"no database at all" * 99)
+    with Story.open(tmp_path, "tale", write=True) as again:
+        assert again.recall("two sentences", 1, before_step=3)
+        assert "made anew" in again.notes[0]
 
 
 def test_the_log_holds_the_whole_step(story):
