@@ -25,7 +25,7 @@ from training.examples import Example, Source
 from training.tokenizer import train_tokenizer
 
 # The share of tokens of each source.
-MIX = {"stories": 0.43, "plans": 0.22, "trees": 0.12, "walks": 0.09, "prose": 0.06, "book_steps": 0.08}
+MIX = {"stories": 0.36, "plans": 0.34, "trees": 0.11, "walks": 0.07, "prose": 0.06, "book_steps": 0.06}
 VOCABULARY = 8192
 # How many examples of each source the tokenizer is learned from.
 SAMPLE = {"stories": 9000, "plans": 2000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
