@@ -31,6 +31,10 @@ RECENT_WEIGHT = 0.3
 """What the latest paragraphs of a prompt count: they are the same prose, but no plan foretells it."""
 
 
+HABIT = 1.5
+"""The teacher's habit in training: a small model learns a few ways to tell a thing well before it learns all of them badly."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A piece of an example, tokenized by itself as the program does. `weight` is what learning it counts: 0 for what is given."""
@@ -127,7 +131,7 @@ class Source:
     def stories(self) -> Iterator[Example]:
         """Steps of the recurrence, and questions about what the short memory holds."""
         while True:
-            course = Course(self.rng.randrange(2**48))
+            course = Course(self.rng.randrange(2**48), habit=HABIT)
             for step in islice(course, self.rng.choice((6, 12, 24, 48))):
                 yield step_example(step)
                 if self.rng.random() < 0.3:
@@ -138,7 +142,7 @@ class Source:
     def plans(self) -> Iterator[Example]:
         """Paragraphs that need nothing but their plan."""
         while True:
-            course = Course(self.rng.randrange(2**48))
+            course = Course(self.rng.randrange(2**48), habit=HABIT)
             for step in islice(course, self.rng.choice((2, 6, 12))):
                 if not step.required:
                     yield plan_example(step)

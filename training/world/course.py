@@ -85,14 +85,16 @@ class _Items:
 
 
 class Course:
-    """Steps of one story, for ever."""
+    """Steps of one story, for ever. `habit` is the teller's."""
 
-    def __init__(self, seed: int, split: Split = "train", style: Style | None = None, free_share: float = 0.15) -> None:
+    def __init__(
+        self, seed: int, split: Split = "train", style: Style | None = None, free_share: float = 0.15, habit: float = 0.0
+    ) -> None:
         self.history = History(seed, split)
         self.rng = self.history.rng
         self.style = style or draw_style(self.rng, self.history.protagonist)
         self.style_words = self.style.words(self.rng)
-        self.teller = Teller(self.history, self.style)
+        self.teller = Teller(self.history, self.style, habit)
         self.free_share = free_share
         self.premise = ""
         self.memory: list[Remembered] = []
@@ -131,7 +133,8 @@ class Course:
         event = Event(situation, binding, here, tuple(made))
         scene = history.scene(binding, here, Narrator())
         self.premise = render(rng.choice(situation.forms["premise"]), scene).text
-        told = render(rng.choice(situation.forms[self.style.register]), history.scene(binding, here, self.style.narrator))
+        forms = situation.forms[self.style.register]
+        told = render(self.teller.pick(forms), history.scene(binding, here, self.style.narrator))
         sentences = [render(form, scene).text for form in rng.sample(situation.forms["fact"], rng.choice((1, 2, 2, 3)))]
         by_fact = {id(sentence): tuple(made) for sentence in sentences[:1]}
         self._known |= set(binding.values()) | {here}

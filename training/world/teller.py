@@ -40,9 +40,9 @@ class Style:
 
 
 def draw_style(rng: random.Random, protagonist: Person) -> Style:
-    """A style; third person and past tense are the commonest, second person is in the present as interactive fiction is."""
-    register = rng.choice(REGISTERS)
-    match rng.choices((1, 2, 3), (0.12, 0.28, 0.6))[0]:
+    """A style; the plain tale, third person and past tense are the commonest, second person is mostly in the present."""
+    register = rng.choices(REGISTERS, (0.5, 0.25, 0.25))[0]
+    match rng.choices((1, 2, 3), (0.1, 0.22, 0.68))[0]:
         case 1:
             return Style(register, Narrator(1, "past", protagonist))
         case 2:
@@ -60,12 +60,17 @@ class Told:
 
 
 class Teller:
-    """Tells one history in one style."""
+    """Tells one history in one style. `habit` says how much it prefers the first of its forms for a thing: 0 not at all."""
 
-    def __init__(self, history: History, style: Style) -> None:
+    def __init__(self, history: History, style: Style, habit: float = 0.0) -> None:
         self.history = history
         self.style = style
+        self.habit = habit
         self.rng = history.rng
+
+    def pick(self, forms: Sequence[Form]) -> Form:
+        """One of the forms; the n-th is drawn with a weight of n to the power of -habit (Zipf)."""
+        return self.rng.choices(forms, [rank**-self.habit for rank in range(1, len(forms) + 1)])[0]
 
     def plan(self, event: Event) -> str:
         """What is to happen, in the words of a plan."""
@@ -96,7 +101,7 @@ class Teller:
         """What is to be remembered: a form that names the hiding spot or the secret if there is one."""
         forms = event.kind.forms["fact"]
         telling = [form for form in forms if _states(form, "spot") or "S" in form.roles] or forms
-        return self._render(self.rng.choice(telling), event, Narrator()).text
+        return self._render(self.pick(telling), event, Narrator()).text
 
     def _core(self, event: Event, narrator: Narrator) -> Rendered:
         kind = event.kind
@@ -106,7 +111,7 @@ class Teller:
         forms = _mentioning_all(kind, register)
         if narrator.person == 1:
             forms = [form for form in forms if "{A} and {" not in form.source] or forms
-        return self._render(self.rng.choice(forms), event, narrator)
+        return self._render(self.pick(forms), event, narrator)
 
     def _around(
         self, event: Event, narrator: Narrator, core: Rendered, plan: str
@@ -129,14 +134,14 @@ class Teller:
             before.append(self._scene("opener", event, narrator, (), with_here=True))
             words += 20
         else:
-            add("opener", before, 0.5)
+            add("opener", before, 0.35)
         if event.newcomer is not None and event.newcomer in people:
             add("intro", before, 0.75, (event.newcomer,))
-        add("aside", before, 0.15)
+        add("aside", before, 0.1)
         if people:
-            add("talk", after, 0.2, people[:1])
-        add("aside", after, 0.15)
-        add("closer", after, 0.45)
+            add("talk", after, 0.15, people[:1])
+        add("aside", after, 0.1)
+        add("closer", after, 0.3)
         return before, after
 
     def _scene(
@@ -156,7 +161,7 @@ class Teller:
         if people:
             binding["B"] = people[0]
         scene = self.history.scene(binding, event.here, narrator)
-        return render(self.rng.choice(list(forms)), scene)
+        return render(self.pick(list(forms)), scene)
 
     def _render(self, form: Form, event: Event, narrator: Narrator) -> Rendered:
         return render(form, self.history.scene(event.binding, event.here, narrator))
