@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
-_SYSTEM, _USER, _REPLY, _AGAIN = "\x01system\x01", "\x01user\x01", "\x01reply\x01", "\x01again\x01"
+from runtime.errors import ModelBroken, first_line
+
+_SAID = ["\x01system\x01", "\x01user\x01", "\x01reply\x01", "\x01again\x01"]
+_TURNS = [{"role": role, "content": text} for role, text in zip(("system", "user", "assistant", "user"), _SAID, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -26,23 +30,37 @@ class ChatFormat:
 
     @staticmethod
     def of(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
-        """Read the pieces off the tokenizer's template; a model without one gets plain paragraphs."""
+        """Read the pieces off the tokenizer's template; a model without one gets plain paragraphs.
+
+        Raises:
+            ModelBroken: the template cannot be rendered, or does not say what was said just once and in its order.
+        """
         if not tokenizer.chat_template:
             return ChatFormat(str(tokenizer.bos_token or ""), True, "\n\n", "\n\n", "\n\n")
-        user = {"role": "user", "content": _USER}
-        more = [{"role": "assistant", "content": _REPLY}, {"role": "user", "content": _AGAIN}]
         try:
-            text = _render(tokenizer, [{"role": "system", "content": _SYSTEM}, user, *more])
-        except TemplateError:  # some templates refuse the system role
-            text = _render(tokenizer, [user, *more])
-        start, rest = text.split(_USER)
-        reply, rest = rest.split(_REPLY)
-        next_user, last = rest.split(_AGAIN)
-        head, found, after = start.partition(_SYSTEM)
-        # The generation prompt may differ from how past replies are shown (an opened thinking block, say): take it as it is.
-        return ChatFormat(head, bool(found), after, last if last.strip() else reply, next_user)
+            return _read(tokenizer)
+        except Exception as fault:  # a template is a program of its own
+            raise ModelBroken(
+                f"The model's chat template cannot be used ({first_line(fault)}): mend it, or take it out to write without one."
+            ) from fault
 
 
-def _render(tokenizer: PreTrainedTokenizerFast, turns: list[dict[str, str]]) -> str:
+def _read(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
+    try:
+        pieces = _pieces(tokenizer, _TURNS)
+    except TemplateError:  # some templates refuse the system role
+        pieces = []
+    if pieces[1::2] not in (_SAID, _SAID[1:]):  # others put its text behind the first turn
+        pieces = _pieces(tokenizer, _TURNS[1:])
+    if pieces[1::2] not in (_SAID, _SAID[1:]):
+        raise ValueError("it does not show every turn once and in order")
+    start, *user, reply, next_user, last = pieces[::2]
+    # The generation prompt may differ from how past replies are shown (an opened thinking block, say): take it as it is.
+    return ChatFormat(start, bool(user), "".join(user), last if last.strip() else reply, next_user)
+
+
+def _pieces(tokenizer: PreTrainedTokenizerFast, turns: list[dict[str, str]]) -> list[str]:
+    """The rendered turns, cut before and behind each thing that was said."""
     options: dict[str, Any] = {"enable_thinking": False}  # a template that knows no thinking ignores it
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **options))
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **options))
+    return re.split(f"({'|'.join(_SAID)})", text)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from weakref import WeakSet, finalize
+from weakref import ReferenceType, WeakSet, finalize, ref
 
 from torch import Tensor
 
-from runtime.errors import ContextBusy, EmptyContext, PositionsExhausted, SpanGone, UnsupportedMode
+from runtime.errors import ContextBusy, EmptyContext, PositionsExhausted, SpanGone, UnknownToken, UnsupportedMode
 from runtime.generation import Generation
 from runtime.sampling import Sampling
 from runtime.slots import SlotPool
@@ -52,8 +51,8 @@ class Context:
         self.stats = ContextStats()
         self._spans: WeakSet[Span] = WeakSet()
         self._logits: Tensor | None = None
-        self._generation: Generation | None = None
-        self._cancelled = threading.Event()
+        # Weak: whoever iterates over a generation keeps it running.
+        self._generation: ReferenceType[Generation] | None = None
         # Also when nobody closes the context: its slots come back with its memory.
         self._release = finalize(self, _release_all, engine.pool, self.slots)
 
@@ -79,7 +78,11 @@ class Context:
         return span
 
     def append(self, content: str | Sequence[int]) -> Span:
-        """Put text or token ids at the end. The first text gets the special tokens that the tokenizer adds by itself."""
+        """Put text or token ids at the end. The first text gets the special tokens that the tokenizer adds by itself.
+
+        Raises:
+            PositionsExhausted, UnknownToken: and nothing has changed.
+        """
         self._editable(at_end=True)
         start = len(self.token_ids)
         self._splice(start, start, self._encode(content, first=start == 0))
@@ -90,6 +93,7 @@ class Context:
         start, stop = self._own(span)
         ids = self._encode(content, first=start == 0)
         self._splice(start, stop, ids)
+        span.alive = False
         return self.span(start, start + len(ids))
 
     def drop(self, span: Span, mode: Mode | None = None) -> None:
@@ -97,6 +101,7 @@ class Context:
         check_mode(mode or self.mode)
         start, stop = self._own(span)
         self._splice(start, stop, [])
+        span.alive = False
 
     def fork(self) -> Context:
         """A second context with the same tokens, sharing every slot."""
@@ -123,13 +128,14 @@ class Context:
         self._editable(at_end=True)
         if not self.token_ids:
             raise EmptyContext("The context is empty: append text or token ids first.")
-        self._cancelled.clear()
-        self._generation = Generation(self, sampling or Sampling())
-        return self._generation
+        generation = Generation(self, sampling or Sampling())
+        self._generation = ref(generation)
+        return generation
 
     def cancel(self) -> None:
         """End the running generation before its next token; may be called from another thread."""
-        self._cancelled.set()
+        if generation := self._running():
+            generation.cancel()
 
     def close(self) -> None:
         """Let every slot go. The context cannot be used afterwards."""
@@ -143,10 +149,6 @@ class Context:
 
     # What follows is for the runtime's own modules.
 
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled.is_set()
-
     def push(self, ids: Sequence[int]) -> None:
         """Append generated tokens."""
         self._splice(len(self.token_ids), len(self.token_ids), ids)
@@ -157,11 +159,19 @@ class Context:
         self._splice(start, len(self.token_ids), ids)
 
     def finish(self, generation: Generation) -> None:
-        if self._generation is generation:
+        if self._running() is generation:
             self._generation = None
 
+    def _running(self) -> Generation | None:
+        return self._generation() if self._generation is not None else None
+
     def _encode(self, content: str | Sequence[int], first: bool) -> list[int]:
-        return self.engine.encode(content, first=first) if isinstance(content, str) else list(content)
+        ids = self.engine.encode(content, first=first) if isinstance(content, str) else list(content)
+        vocabulary = self.engine.vocab_size
+        for token in ids:
+            if not 0 <= token < vocabulary:
+                raise UnknownToken(f"The model has no token {token}: use token ids from 0 to {vocabulary - 1}.")
+        return ids
 
     def _splice(self, start: int, stop: int, ids: Sequence[int]) -> None:
         """Replace tokens `start` to `stop` by `ids`, keep the encoded prefix that is still right, move the spans."""
@@ -186,10 +196,10 @@ class Context:
         for span in self._spans:
             if not span.alive or span.stop <= start:
                 continue
-            if start < stop and start <= span.start and span.stop <= stop:
-                span.alive = False
-            elif span.start >= stop:
+            if span.start >= stop:  # before it dies: an empty span at the edge stays there
                 span.start, span.stop = span.start + shift, span.stop + shift
+            elif start <= span.start and span.stop <= stop:
+                span.alive = False
             elif span.start <= start and span.stop >= stop:
                 span.stop += shift
             elif span.start < start:
@@ -217,14 +227,14 @@ class Context:
             raise SpanGone("The span belongs to another context.")
         if not span.alive:
             raise SpanGone("The span was dropped or replaced before; use the one that the edit returned.")
-        generation = self._generation
+        generation = self._running()
         if generation is not None and span.stop > generation.start:
             raise ContextBusy("The span holds text that is being generated: finish or cancel the generation first.")
         return span.start, span.stop
 
     def _editable(self, at_end: bool) -> None:
         self._open()
-        if at_end and self._generation is not None:
+        if at_end and self._running() is not None:
             raise ContextBusy("A generation is running at the end of this context: finish or close it first.")
 
     def _open(self) -> None:

@@ -17,12 +17,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from runtime.attention import Extend
 from runtime.chat import ChatFormat
 from runtime.context import Context, Mode
+from runtime.errors import EngineClosed
 from runtime.grammar import Grammar, GrammarCompiler
 from runtime.loading import load_model
+from runtime.sampling import Sampling
 from runtime.slots import SlotPool
 
 # Tokens that go through the model in one forward at most: it bounds the memory that a long prompt takes.
 _EXTEND_TOKENS = 1024
+# Private use, so a part of no other token: later text is encoded behind it where a tokenizer would begin with a space.
+_SENTINEL = "\ue000"
 # The pool takes this share of the memory that is free, and never holds more than this many contexts of full length.
 _POOL_SHARE, _POOL_CONTEXTS = 0.25, 4
 
@@ -47,6 +51,7 @@ class Engine:
             shape[0], slots or self._default_slots(*shape), shape[1], shape[2], dtype=model.dtype, device=model.device
         )
         self._contexts: WeakSet[Context] = WeakSet()
+        self._closed = False
 
     @classmethod
     def load(
@@ -67,17 +72,29 @@ class Engine:
 
     def context(self, content: str | Sequence[int] | None = None, *, mode: Mode = "exact") -> Context:
         """A new live context, empty or with its first text."""
+        if self._closed:
+            raise EngineClosed("The engine was closed: load another with Engine.load().")
         context = Context(self, mode)
         self._contexts.add(context)
         if content is not None:
             context.append(content)
         return context
 
+    def generate(self, prompts: Sequence[str], sampling: Sampling | None = None) -> list[str]:
+        """The text that follows each prompt, every one in a context of its own."""
+        texts = []
+        for prompt in prompts:
+            with self.context(prompt) as context:
+                texts.append(context.generate(sampling).run())
+        return texts
+
     def close(self) -> None:
-        """Close every context and let the weights go."""
+        """Close every context and let the weights go. The engine cannot be used afterwards."""
         for context in list(self._contexts):
             context.close()
-        del self.model
+        if not self._closed:
+            self._closed = True
+            del self.model
 
     def __enter__(self) -> Engine:
         return self
@@ -89,11 +106,13 @@ class Engine:
         """Token ids of a text.
 
         Args:
-            first: add the special tokens that the tokenizer puts before a text by itself.
+            first: add what the tokenizer puts before a text by itself: special tokens, a space; else the text goes on from
+                other text.
             special: read the names of special tokens in the text as such; False for text that nobody vouches for.
         """
-        encoded = self.tokenizer(text, add_special_tokens=first, split_special_tokens=not special)
-        return list(encoded["input_ids"])
+        sentinel, cut = ("", 0) if first else self._sentinel
+        encoded = self.tokenizer(sentinel + text, add_special_tokens=first, split_special_tokens=not special)
+        return list(encoded["input_ids"][cut:])
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of token ids; `special` keeps the names of special tokens."""
@@ -140,6 +159,13 @@ class Engine:
         slots += taken
         logits: Tensor = output.logits[0, -1]
         return logits.float().cpu()
+
+    @cached_property
+    def _sentinel(self) -> tuple[str, int]:
+        """What to encode later text behind, and its number of tokens; nothing where a piece alone gets no space."""
+        if self.tokenizer.tokenize("a") == ["a"]:
+            return "", 0
+        return _SENTINEL, len(self.tokenizer.tokenize(_SENTINEL))
 
     @cached_property
     def _grammars(self) -> GrammarCompiler:

@@ -49,6 +49,14 @@ class ContextBusy(EngineError):
     """A context was asked for something that a running generation does not allow, or was closed before."""
 
 
+class EngineClosed(EngineError):
+    """An engine was asked for something after it was closed."""
+
+
+class UnknownToken(EngineError):
+    """A token id is not in the model's vocabulary."""
+
+
 class UnsupportedMode(EngineError):
     """A drop mode was named that does not exist."""
 
@@ -59,6 +67,11 @@ class InvalidSampling(EngineError):
 
 class UnsupportedSchema(EngineError):
     """A JSON schema cannot be enforced."""
+
+
+def first_line(fault: Exception) -> str:
+    """The first line of another library's error, or its name if it says nothing."""
+    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)[:300]
 
 
 def check_packages() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
+import weakref
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from runtime.errors import PositionsExhausted
 from runtime.sampling import Sampling, choose
 from runtime.span import Span
 from runtime.text_stream import TextStream
@@ -22,10 +25,10 @@ FinishReason = Literal["running", "stop", "length", "cancelled"]
 
 
 class Generation:
-    """Text streaming into a context. Iterate to run it; leave the loop, or `close()`, to end it early.
+    """Text streaming into a context. Iterate to run it; let go of it, or `close()`, to end it early.
 
     Afterwards `text` is what was generated, `span` a handle on its tokens, and `finish_reason` why it ended: "stop" (end
-    of text, a stop string, or the schema is complete), "length" (`max_tokens`), "cancelled".
+    of text, a stop string, or the schema is complete), "length" (`max_tokens`, or the model's last position), "cancelled".
     """
 
     def __init__(self, context: Context, sampling: Sampling) -> None:
@@ -38,7 +41,10 @@ class Generation:
         self._stream = TextStream(engine.tokenizer.backend_tokenizer, context.token_ids[-_DECODER_CONTEXT:], sampling.stop)
         seed = random.randrange(2**63) if sampling.seed is None else sampling.seed
         self._generator = torch.Generator().manual_seed(seed)
-        self._pieces = self._run()
+        self._cancelled = threading.Event()
+        self._advancing = threading.Lock()
+        # The pieces know their generation weakly: without a cycle, it ends as soon as the loop over it is left.
+        self._pieces = type(self)._run(weakref.proxy(self))
 
     @property
     def start(self) -> int:
@@ -59,7 +65,15 @@ class Generation:
         return self
 
     def __next__(self) -> str:
-        return next(self._pieces)
+        try:
+            with self._advancing:
+                return next(self._pieces)
+        except BaseException:
+            self._end("cancelled")
+            raise
+        finally:
+            if self._cancelled.is_set():
+                self._end("cancelled")
 
     def run(self) -> str:
         """Generate to the end and return the text."""
@@ -72,34 +86,47 @@ class Generation:
         self._pieces.close()
         self._end("cancelled")
 
+    def cancel(self) -> None:
+        """End before the next token: at once, unless another thread is about to bring one."""
+        self._cancelled.set()
+        if self._advancing.acquire(blocking=False):
+            self._end("cancelled")
+            self._advancing.release()
+
     def _end(self, reason: FinishReason) -> None:
         if self.finish_reason == "running":
             self.finish_reason = reason
             self.context.finish(self)
 
     def _run(self) -> Generator[str]:
+        while self.finish_reason == "running":
+            for token in self._next_tokens():
+                if piece := self._take(token):
+                    yield piece
+                if self.finish_reason != "running":
+                    break
+        if rest := self._stream.flush():
+            yield rest
+
+    def _take(self, token: int) -> str:
+        """Put a token into the context; the text that it makes certain."""
         try:
-            while self.finish_reason == "running":
-                for token in self._next_tokens():
-                    self.context.push([token])
-                    self._span.stop = len(self.context)
-                    if piece := self._stream.push(token):
-                        yield piece
-                    if self._stream.stopped:
-                        self._trim()
-                        self._end("stop")
-                        return
-                    if len(self._span) >= self.sampling.max_tokens:
-                        self._end("length")
-                        break
-            if rest := self._stream.flush():
-                yield rest
-        finally:
-            self._end("cancelled")
+            self.context.push([token])
+        except PositionsExhausted:
+            self._end("length")
+            return ""
+        self._span.stop = len(self.context)
+        piece = self._stream.push(token)
+        if self._stream.stopped:
+            self._trim()
+            self._end("stop")
+        elif len(self._span) >= self.sampling.max_tokens:
+            self._end("length")
+        return piece
 
     def _next_tokens(self) -> list[int]:
         """The forced tokens, or one sampled token, or none when the text is at its end."""
-        if self.context.cancelled:
+        if self._cancelled.is_set():
             self._end("cancelled")
             return []
         if self._grammar is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from runtime import attention
-from runtime.errors import ModelBroken, ModelNotFound, UnsupportedDevice, UnsupportedModel
+from runtime.errors import ModelBroken, ModelNotFound, UnsupportedDevice, UnsupportedModel, first_line
 
 BUNDLED = Path(__file__).parent / "ember"
 """The folder of the model that comes with the package."""
 
 SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+
+# Rotary embeddings that turn a key the same way however long the context becomes. (A "dynamic" one changes only behind the
+# last position that the model knows, where no context goes.)
+_ROTARY = ("default", "linear", "llama3", "yarn", "dynamic")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def load_model(
@@ -47,9 +53,7 @@ def load_model(
             local_files_only=True,
         )
     except Exception as fault:  # the loaders of weights raise errors of many libraries
-        raise ModelBroken(
-            f"The weights in {folder} cannot be read ({_first_line(fault)}). Download the model again."
-        ) from fault
+        raise ModelBroken(f"The weights in {folder} cannot be read ({first_line(fault)}). Download the model again.") from fault
     finally:
         logging.set_verbosity(verbosity)
     model, info = loaded
@@ -57,13 +61,13 @@ def load_model(
         raise ModelBroken(
             f"The weights in {folder} are not complete: {len(missing)} tensors are missing, the first is '{missing[0]}'."
         )
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if not any((folder / file).is_file() for file in _TOKENIZERS):
         raise ModelBroken(f"There is no tokenizer in {folder}: put 'tokenizer.json' beside the weights.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as fault:
         raise ModelBroken(
-            f"The tokenizer in {folder} cannot be read ({_first_line(fault)}). Download the model again."
+            f"The tokenizer in {folder} cannot be read ({first_line(fault)}). Download the model again."
         ) from fault
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelBroken(
@@ -75,6 +79,8 @@ def load_model(
 def _folder(name: str | os.PathLike[str] | None) -> Path:
     if name is None:
         return BUNDLED
+    if not os.fspath(name):
+        raise ModelNotFound("The model has no name: name a folder with a model, or a Hugging Face id such as Qwen/Qwen3-4B.")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
@@ -93,15 +99,24 @@ def _download(name: str) -> Path:
 
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
     try:
-        try:
-            return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-        except FileNotFoundError:
-            return Path(snapshot_download(name, allow_patterns=wanted))
+        with suppress(FileNotFoundError):
+            cached = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+            if _is_complete(cached):
+                return cached
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as fault:
         raise ModelNotFound(
-            f"'{name}' is neither a folder here nor a model that could be downloaded ({_first_line(fault)}). "
+            f"'{name}' is neither a folder here nor a model that could be downloaded ({first_line(fault)}). "
             "Check the name and the network, or name a folder."
         ) from fault
+
+
+def _is_complete(folder: Path) -> bool:
+    """True unless a download into the cache was cut off: its files come in any order."""
+    index = folder / "model.safetensors.index.json"
+    weights = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    there = [(folder / file).is_file() for file in ("config.json", "tokenizer_config.json", *weights)]
+    return all(there) and any((folder / file).is_file() for file in _TOKENIZERS)
 
 
 def _config(folder: Path) -> Any:
@@ -115,9 +130,15 @@ def _config(folder: Path) -> Any:
     if kind not in SUPPORTED:
         raise UnsupportedModel(f"Models of type '{kind}' are not supported yet: use one of type {', '.join(SUPPORTED)}.")
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as fault:
-        raise ModelBroken(f"{file} cannot be read ({_first_line(fault)}).") from fault
+        raise ModelBroken(f"{file} cannot be read ({first_line(fault)}).") from fault
+    rotary = config.rope_parameters["rope_type"]  # transformers puts the older `rope_scaling` there too
+    if rotary not in _ROTARY:
+        raise UnsupportedModel(
+            f"Rotary embeddings of type '{rotary}' are not supported yet: use a model with one of type {', '.join(_ROTARY)}."
+        )
+    return config
 
 
 def _device(name: str) -> torch.device:
@@ -139,7 +160,3 @@ def _dtype(name: str, device: torch.device) -> Any:
     if name not in known:
         raise UnsupportedDevice(f"'{name}' is no dtype: use auto, {', '.join(known)}.")
     return known[name]
-
-
-def _first_line(fault: Exception) -> str:
-    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)[:300]

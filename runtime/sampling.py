@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Sampling:
     stop: str | Sequence[str] = ()
     """Generation ends before any of these strings, which do not stay in the context."""
     seed: int | None = None
-    """Same seed, same context: same text. None draws a fresh one."""
+    """From 0 to 2**64 - 1. Same seed, same context: same text. None draws a fresh one."""
     ignore_eos: bool = False
     """Go on past the model's end-of-text token."""
     schema: Mapping[str, Any] | None = None
@@ -40,10 +41,11 @@ class Sampling:
             object.__setattr__(self, "stop", (self.stop,))
         for name, value, good, range_ in (
             ("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
-            ("temperature", self.temperature, self.temperature >= 0, "at least 0"),
+            ("temperature", self.temperature, 0 <= self.temperature < math.inf, "at least 0 and finite"),
             ("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "at least 1, or None"),
             ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or None"),
             ("min_p", self.min_p, self.min_p is None or 0 <= self.min_p <= 1, "from 0 to 1, or None"),
+            ("seed", self.seed, self.seed is None or 0 <= self.seed < 2**64, "from 0 to 2**64 - 1, or None"),
             ("stop", self.stop, all(self.stop), "made of strings that are not empty"),
         ):
             if not good:
@@ -59,7 +61,8 @@ def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """What is left of the distribution, float32 `[vocab]`, after temperature (above 0) and filters; it sums to 1."""
-    logits = logits / sampling.temperature
+    # The likeliest at 0: a temperature so low that others become -inf is greedy.
+    logits = (logits - logits.max()) / max(sampling.temperature, torch.finfo(torch.float32).tiny)
     if sampling.top_k is not None and sampling.top_k < logits.numel():
         least = logits.topk(sampling.top_k).values[-1]
         logits = logits.masked_fill(logits < least, -torch.inf)

@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from runtime.chat import ChatFormat
+from runtime.errors import ModelBroken
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -20,6 +21,11 @@ SILENT_SYSTEM = (
     "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}</>{% endif %}{% endfor %}<assistant>"
 )
 
+LATE_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'user' %}[INST] {% if loop.last and messages[0].role == 'system' %}"
+    "{{ messages[0].content }} {% endif %}{{ m.content }} [/INST]{% elif m.role == 'assistant' %}{{ m.content }}</s>{% endif %}{% endfor %}"
+)
+
 
 def with_template(tokenizer, template):
     tokenizer = copy.deepcopy(tokenizer)
@@ -30,8 +36,8 @@ def with_template(tokenizer, template):
 @pytest.mark.parametrize(
     ("template", "written"),
     # A template that shows past replies behind a space leaves that space to the model.
-    [(CHATML, "two"), (NO_SYSTEM, " two"), (SILENT_SYSTEM, "two")],
-    ids=["chatml", "no system", "silent system"],
+    [(CHATML, "two"), (NO_SYSTEM, " two"), (SILENT_SYSTEM, "two"), (LATE_SYSTEM, "two")],
+    ids=["chatml", "no system", "silent system", "late system"],
 )
 def test_the_pieces_put_together_are_the_rendered_conversation(tiny_tokenizer, template, written):
     tokenizer = with_template(tiny_tokenizer, template)
@@ -50,6 +56,23 @@ def test_a_template_that_leaves_the_system_text_out_is_noticed(tiny_tokenizer):
     assert not ChatFormat.of(with_template(tiny_tokenizer, SILENT_SYSTEM)).system
     assert not ChatFormat.of(with_template(tiny_tokenizer, NO_SYSTEM)).system
     assert ChatFormat.of(with_template(tiny_tokenizer, CHATML)).system
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}",
+        "{{ nobody.knows }}",
+        "{{ messages[0] + 1 }}",
+        "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.role }}{% endfor %}",
+        "{% for m in messages | reverse %}{{ m.content }}{% endfor %}",
+    ],
+    ids=["syntax", "undefined", "type", "doubled", "left out", "order"],
+)
+def test_a_broken_template_is_one_sentence(tiny_tokenizer, template):
+    with pytest.raises(ModelBroken, match=r"^The model's chat template cannot be used \(.+\): mend it.*\.$"):
+        ChatFormat.of(with_template(tiny_tokenizer, template))
 
 
 def test_a_model_without_a_template_gets_paragraphs(tiny_tokenizer):

@@ -17,6 +17,7 @@ from runtime.errors import (
     PositionsExhausted,
     SlotsExhausted,
     SpanGone,
+    UnknownToken,
     UnsupportedMode,
 )
 from tests.conftest import ARCHITECTURES
@@ -169,6 +170,35 @@ def test_a_span_that_is_gone_is_refused(tiny_engine):
             other.drop(context.append([3]))
         with pytest.raises(SpanGone, match="not in a context of 2 tokens"):
             context.span(0, 3)
+
+
+def test_an_empty_span_dies_inside_an_edit_and_stays_at_its_edges(tiny_engine):
+    with tiny_engine.context([1, 2, 3, 4, 5, 6]) as context:
+        left, inside, right = context.span(1, 1), context.span(3, 3), context.span(5, 5)
+        context.replace(context.span(1, 5), [7, 8])
+        assert [span.alive for span in (left, inside, right)] == [True, False, True]
+        assert (left.start, right.start) == (1, 3)
+
+
+def test_an_empty_span_that_was_replaced_or_dropped_is_gone(tiny_engine):
+    with tiny_engine.context([1, 2, 3]) as context:
+        replaced, dropped = context.span(1, 1), context.span(2, 2)
+        context.drop(dropped)
+        assert context.replace(replaced, [7]).token_ids == [7]
+        assert not replaced.alive
+        assert not dropped.alive
+
+
+@pytest.mark.parametrize("token", [-1, 10**6])
+def test_a_token_that_the_model_does_not_have_changes_nothing(tiny_engine, token):
+    with tiny_engine.context([1, 2]) as context:
+        span = context.append([3])
+        with pytest.raises(UnknownToken, match=rf"no token {token}: use token ids from 0 to {tiny_engine.vocab_size - 1}\."):
+            context.append([4, token])
+        with pytest.raises(UnknownToken):
+            context.replace(span, [token])
+        assert context.token_ids == [1, 2, 3]
+        assert span.alive
 
 
 def test_an_empty_context_has_no_logits(tiny_engine):

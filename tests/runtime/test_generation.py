@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from itertools import permutations
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import Sampling
-from runtime.errors import ContextBusy, UnsupportedSchema
+from runtime import Engine, Sampling
+from runtime.errors import ContextBusy, SlotsExhausted, UnsupportedSchema
 
 
 @pytest.fixture
@@ -72,7 +74,10 @@ def test_the_end_token_can_be_ignored(context, tiny_engine, monkeypatch):
 @settings(deadline=None, max_examples=80)
 @given(
     text=st.text(st.sampled_from("ab<>\n\u00e9\U0001f600 "), min_size=1, max_size=30),
-    stop=st.lists(st.text(st.sampled_from("ab<>\n"), min_size=1, max_size=4), min_size=1, max_size=2),
+    stop=st.lists(st.text(st.sampled_from("ab<>\n"), min_size=1, max_size=4), min_size=1, max_size=2).filter(
+        # Of two stop strings, one in the other, the tokens decide which is met first.
+        lambda stops: not any(one in other for one, other in permutations(stops, 2))
+    ),
 )
 def test_a_stop_string_is_found_wherever_the_tokens_divide(tiny_engine, text, stop):
     with pytest.MonkeyPatch.context() as monkeypatch, tiny_engine.context([1]) as context:
@@ -114,6 +119,74 @@ def test_cancel_ends_before_the_next_token(context):
     generation.run()
     assert generation.finish_reason == "cancelled"
     assert len(generation.span) == tokens
+
+
+def test_leaving_the_loop_ends_the_generation(context):
+    for _ in context.generate(Sampling(max_tokens=50, seed=1)):
+        break
+    context.append("more")
+    context.generate(Sampling(max_tokens=2)).run()
+
+
+def test_cancel_ends_a_generation_that_nobody_advances(context):
+    generation = context.generate(Sampling(max_tokens=50, seed=1))
+    next(generation)
+    tokens = list(generation.span.token_ids)
+    context.cancel()
+    assert generation.finish_reason == "cancelled"
+    context.append("more")
+    generation.run()
+    assert generation.span.token_ids == tokens
+
+
+def test_cancel_from_another_thread_waits_for_the_token_at_hand(context, monkeypatch):
+    engine = type(context.engine)
+    extend, entered, go_on = engine.extend, threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        entered.set()
+        assert go_on.wait(10)
+        return extend(*arguments)
+
+    monkeypatch.setattr(engine, "extend", slow)
+    generation = context.generate(Sampling(max_tokens=50, seed=1, ignore_eos=True))
+    thread = threading.Thread(target=generation.run)
+    thread.start()
+    assert entered.wait(10)
+    context.cancel()
+    assert generation.finish_reason == "running"
+    go_on.set()
+    thread.join(10)
+    assert generation.finish_reason == "cancelled"
+    assert len(generation.span) == 1
+    context.append("more")
+
+
+def test_the_last_position_ends_the_text_like_max_tokens(tiny_engine):
+    with tiny_engine.context([1] * 250) as context:
+        generation = context.generate(Sampling(max_tokens=50, seed=1, ignore_eos=True))
+        assert "".join(generation) == generation.text
+        assert generation.finish_reason == "length"
+        assert len(context) == tiny_engine.max_positions
+
+
+def test_slots_that_run_out_are_an_error(make_checkpoint):
+    with Engine.load(make_checkpoint("qwen3"), slots=10) as engine, engine.context([1] * 8) as context:
+        generation = context.generate(Sampling(max_tokens=50, seed=1, ignore_eos=True))
+        with pytest.raises(SlotsExhausted):
+            generation.run()
+        assert generation.finish_reason == "cancelled"
+        context.append([2])
+
+
+def test_the_text_before_may_be_dropped_before_the_first_token(tiny_engine):
+    with tiny_engine.context([1, 2]) as context:
+        memory = context.append([5, 6, 7])
+        generation = context.generate(Sampling(max_tokens=4, seed=1, ignore_eos=True))
+        context.drop(memory)
+        generation.run()
+        assert generation.span.token_ids == context.token_ids[2:]
+        assert len(generation.span) == 4
 
 
 def test_text_before_may_be_edited_while_it_streams(tiny_engine, eager):
@@ -166,3 +239,13 @@ def test_a_schema_that_cannot_be_enforced_says_so(context):
     with pytest.raises(UnsupportedSchema, match="uniqueItems"):
         context.generate(Sampling(schema={"type": "array", "uniqueItems": True}))
     context.append("the context is as it was")
+
+
+def test_several_prompts_are_answered_each_on_its_own(tiny_engine):
+    prompts, sampling = ["Ada hid", "Bram saw"], Sampling(max_tokens=5, temperature=0)
+    texts = []
+    for prompt in prompts:
+        with tiny_engine.context(prompt) as context:
+            texts.append(context.generate(sampling).run())
+    assert tiny_engine.generate(prompts, sampling) == texts
+    tiny_engine.check()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 
 from runtime import Engine, Sampling
 from runtime.errors import (
+    EngineClosed,
     ModelBroken,
     ModelNotFound,
     PackageConflict,
@@ -17,6 +19,7 @@ from runtime.errors import (
     UnsupportedModel,
     check_packages,
 )
+from runtime.loading import _download
 from tests.conftest import ARCHITECTURES
 
 
@@ -62,6 +65,13 @@ def test_a_folder_that_is_not_there(name):
     one_sentence(fault)
 
 
+def test_an_empty_name_is_not_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ModelNotFound, match="has no name") as fault:
+        Engine.load("")
+    one_sentence(fault)
+
+
 def test_a_file_is_not_a_folder(folder):
     with pytest.raises(ModelNotFound, match="is a file"):
         Engine.load(folder / "config.json")
@@ -71,6 +81,81 @@ def test_a_model_that_cannot_be_downloaded():
     with pytest.raises(ModelNotFound, match="neither a folder here nor a model that could be downloaded") as fault:
         Engine.load("nobody/nothing")
     one_sentence(fault)
+
+
+@pytest.mark.parametrize("missing", [None, "config.json", "tokenizer.json", "tokenizer_config.json", "2.safetensors"])
+def test_a_download_that_was_cut_off_goes_on(folder, monkeypatch, missing):
+    (folder / "model.safetensors").rename(folder / "1.safetensors")
+    (folder / "2.safetensors").touch()
+    index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    if missing:
+        (folder / missing).unlink()
+    asked = []
+
+    def snapshot_download(_name, *, local_files_only=False, **_):
+        asked.append("cache" if local_files_only else "network")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert _download("somebody/something") == folder
+    assert asked == ["cache", "network"] if missing else ["cache"]
+
+
+ROTARY = {
+    "default": {},
+    "linear": {"factor": 4.0},
+    "llama3": {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64},
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 64},
+    "dynamic": {"factor": 4.0, "original_max_position_embeddings": 64},
+    "longrope": {"short_factor": [1.0] * 8, "long_factor": [3.0] * 8, "original_max_position_embeddings": 64},
+    "su": {"factor": 4.0},
+}
+
+
+@pytest.fixture(params=["rope_parameters", "rope_scaling"])
+def rotary(request, make_checkpoint, tmp_path):
+    """Makes a Llama with rotary embeddings of a type, written the new way or the old."""
+
+    def make(kind):
+        folder = shutil.copytree(make_checkpoint("llama"), tmp_path / "model")
+        config = json.loads((folder / "config.json").read_text())
+        theta = config.pop("rope_parameters")["rope_theta"]
+        if request.param == "rope_parameters":
+            config["rope_parameters"] = {"rope_type": kind, "rope_theta": theta, **ROTARY[kind]}
+        else:
+            config |= {"rope_theta": theta, "rope_scaling": {"type": kind, **ROTARY[kind]}}
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["default", "linear", "llama3", "yarn", "dynamic"])
+def test_rotary_embeddings_behind_the_original_length_equal_eager(rotary, kind, eager):
+    folder = rotary(kind)
+    with Engine.load(folder, slots=256) as engine, engine.context([3, 5, 7] * 20) as context:
+        context.logits()
+        context.append([11, 13] * 98)
+        assert len(context) == engine.max_positions
+        assert (context.logits() - eager(folder)(context.token_ids)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["longrope", "su"])
+def test_rotary_embeddings_that_change_with_the_length_are_refused(rotary, kind):
+    with pytest.raises(UnsupportedModel, match=f"type '{kind}' are not supported yet: use a model with") as fault:
+        Engine.load(rotary(kind))
+    one_sentence(fault)
+
+
+def test_a_closed_engine_says_so_and_may_be_closed_again(folder):
+    engine = Engine.load(folder, slots=10)
+    engine.close()
+    engine.close()
+    for use in (engine.context, lambda: engine.generate(["Ada"])):
+        with pytest.raises(EngineClosed, match=r"load another with Engine.load\(\)") as fault:
+            use()
+        one_sentence(fault)
 
 
 def test_a_folder_without_a_config(folder):

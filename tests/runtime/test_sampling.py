@@ -46,6 +46,16 @@ def test_temperature_zero_takes_the_likeliest(seed):
     assert choose(logits, Sampling(temperature=0), torch.Generator()) == int(logits.argmax())
 
 
+@pytest.mark.parametrize("temperature", [1e-20, 1e-39, 1e-300])
+def test_a_tiny_temperature_takes_the_likeliest(temperature):
+    logits = torch.cat([draw_logits(1), torch.tensor([-torch.inf])])
+    assert choose(logits, Sampling(temperature=temperature), torch.Generator()) == int(logits.argmax())
+
+
+def test_the_largest_seed_is_one(tiny_engine):
+    assert len(tiny_engine.generate(["Ada"], Sampling(max_tokens=1, seed=2**64 - 1))) == 1
+
+
 @given(seed=SEEDS, min_p=st.floats(0, 1))
 def test_min_p_keeps_what_is_at_least_that_share_of_the_best(seed, min_p):
     logits = draw_logits(seed)
@@ -77,6 +87,12 @@ def test_draws_follow_the_probabilities():
     [
         ({"max_tokens": 0}, "at least 1"),
         ({"temperature": -1}, "at least 0"),
+        ({"temperature": float("nan")}, "at least 0"),
+        ({"temperature": float("inf")}, "finite"),
+        ({"top_p": float("nan")}, "at most 1"),
+        ({"min_p": float("nan")}, "from 0 to 1"),
+        ({"seed": -1}, r"from 0 to 2\*\*64 - 1"),
+        ({"seed": 2**64}, r"from 0 to 2\*\*64 - 1"),
         ({"top_k": 0}, "at least 1"),
         ({"top_p": 0}, "above 0"),
         ({"top_p": 1.5}, "at most 1"),
