@@ -16,7 +16,7 @@ class StoryExists(WriterError):
 
 
 class StoryDamaged(WriterError):
-    """A story's log has a line in its middle that cannot be read."""
+    """A story's log has a line that is not as it was written."""
 
 
 class StoryLocked(WriterError):
@@ -29,3 +29,11 @@ class InvalidStory(WriterError):
 
 class NothingWritten(WriterError):
     """The model gave no paragraph, several times over."""
+
+
+class TextTooLong(WriterError):
+    """A premise or a plan takes more of the model's context than its share."""
+
+
+class ModelTooSmall(WriterError):
+    """The model knows too few positions for the prompts of a story."""

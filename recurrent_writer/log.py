@@ -31,7 +31,10 @@ class Event:
 
 
 class EventLog:
-    """The log in a file, read whole when it is opened. A torn last line is left out, and counted in `torn_bytes`."""
+    """The log in a file, read whole when it is opened. A last line without its end is left out, and counted in `torn_bytes`.
+
+    Raises `StoryDamaged` for any other line that is not as it was written.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -45,43 +48,43 @@ class EventLog:
         parent = self.events[-1].id if self.events else None
         event = Event((parent or 0) + 1, parent, datetime.now(UTC).isoformat(timespec="milliseconds"), kind, payload)
         new = not self.file.exists()
-        with self.file.open("r+b" if not new else "xb") as stream:
-            stream.seek(0, os.SEEK_END)
-            if self.torn_bytes:
-                stream.seek(-self.torn_bytes, os.SEEK_END)
-                stream.truncate()
-                self.torn_bytes = 0
-            stream.write(event.line().encode())
-            stream.flush()
-            os.fsync(stream.fileno())
+        with self.file.open("xb" if new else "r+b", buffering=0) as stream:
+            end = stream.seek(0, os.SEEK_END) - self.torn_bytes
+            stream.seek(end)
+            stream.truncate()
+            self.torn_bytes = 0
+            try:
+                rest = memoryview(event.line().encode())
+                while rest:
+                    rest = rest[stream.write(rest) :]
+                os.fsync(stream.fileno())
+            except BaseException:  # what was written of the line does not count: the next event takes its place
+                self.torn_bytes = stream.seek(0, os.SEEK_END) - end
+                raise
         if new:
             sync_folder(self.file.parent)
         self.events.append(event)
         return event
 
     def _read(self) -> None:
-        lines = self.file.read_bytes().splitlines(keepends=True)
+        *lines, torn = self.file.read_bytes().split(b"\n")
+        self.torn_bytes = len(torn)
         for number, line in enumerate(lines, 1):
-            event = _parse(line)
-            if event is None and number == len(lines):
-                self.torn_bytes = len(line)
-            elif event is None:
+            if event := _parse(line):
+                self.events.append(event)
+            else:
                 raise StoryDamaged(
-                    f"Line {number} of {self.file} cannot be read, and lines follow it. Nothing was changed: "
+                    f"Line {number} of {self.file} is not as it was written. Nothing was changed: "
                     "put back a copy of the file, or take that line out if you know what it was."
                 )
-            else:
-                self.events.append(event)
 
 
 def _parse(line: bytes) -> Event | None:
-    """The event of a line; None for a torn one."""
+    """The event of a line; None if the line is not what an event wrote."""
     try:
         body = json.loads(line)
         check = body.pop("check")
-        if not line.endswith(b"\n") or check != _checksum(body):
-            return None
-        return Event(**body)
+        return Event(**body) if check == _checksum(body) else None
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from recurrent_writer import manuscript
 from recurrent_writer.bookkeeping import Bookkeeping
 from recurrent_writer.embedding import NAME as EMBEDDER
-from recurrent_writer.errors import InvalidStory, StoryExists, StoryLocked, StoryNotFound
+from recurrent_writer.errors import InvalidStory, StoryDamaged, StoryExists, StoryLocked, StoryNotFound
 from recurrent_writer.files import replace_file
 from recurrent_writer.log import EventLog
 from recurrent_writer.long_memory import LongMemory, Memory
@@ -106,7 +106,10 @@ class Story:
             raise InvalidStory(f"'{name}' cannot be the name of a story: use letters, digits, '-' and '_' only.")
         if not premise.strip():
             raise InvalidStory("The premise is empty: say in a sentence or two what the story is about.")
-        if EventLog(library / name / "events.jsonl").events:
+        folder = library / name
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "events.jsonl").exists():
+            raise StoryExists(f"{folder} holds something else than a story: give the new story another --name.")
+        if EventLog(folder / "events.jsonl").events:
             raise StoryExists(
                 f"There is a story '{name}' already: go on with it by 'recurrent-writer write {name} --paragraphs +12', "
                 "or give the new one another --name."
@@ -137,17 +140,23 @@ class Story:
         lock = _take_lock(folder) if write else None
         log = EventLog(folder / "events.jsonl")
         if not log.events:
-            raise StoryNotFound(f"The story '{name}' was cut off before it began: begin it again under another --name.")
-        steps = [Step.from_payload(event.payload) for event in log.events if event.kind == "step"]
+            raise StoryNotFound(f"The story '{name}' was cut off before it began: begin it again with --name {name}.")
         last = log.events[-1]
-        story = Story(folder, log, Settings(**log.events[0].payload), steps, _lock=lock)
-        story.pending_plan = last.payload["plan"] if last.kind == "plan" else None
+        try:
+            settings = Settings(**log.events[0].payload)
+            steps = [Step.from_payload(event.payload) for event in log.events if event.kind == "step"]
+            pending_plan = last.payload["plan"] if last.kind == "plan" else None
+        except (KeyError, TypeError, ValueError) as fault:
+            raise StoryDamaged(
+                f"{log.file} was written by another version of recurrent-writer: open the story with that version."
+            ) from fault
+        story = Story(folder, log, settings, steps, pending_plan, _lock=lock)
         if log.torn_bytes:
             story.notes.append(f"The last line of {log.file.name} was torn ({log.torn_bytes} bytes) and is left out.")
         if write:
             story.notes += [
                 f"An unfinished paragraph is kept in drafts/{draft.name}; it is written anew."
-                for draft in sorted((folder / "drafts").glob("*.part"))
+                for draft in sorted((folder / "drafts").glob(f"{len(steps) + 1:04}.*.part"))
             ]
             story._project(every_chapter=True)
         return story

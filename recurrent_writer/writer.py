@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from recurrent_writer import prompt
 from recurrent_writer.bookkeeping import Bookkeeping, InvalidBookkeeping
-from recurrent_writer.errors import NothingWritten
+from recurrent_writer.errors import ModelTooSmall, NothingWritten, TextTooLong
 from recurrent_writer.sentences import whole
 from recurrent_writer.short_memory import revise
 from recurrent_writer.story import Draft, Step, Story
@@ -24,6 +24,9 @@ RECENT_PARAGRAPHS = 2
 RECALLED_ITEMS = 3
 PARAGRAPH_TOKENS = 400
 BOOKKEEPING_TOKENS = 900
+MARK_TOKENS = 100
+"""What the request for the bookkeeping and the marks of the chat template may take."""
+LEAST_POSITIONS = 4096
 ATTEMPTS = 3
 
 
@@ -60,9 +63,15 @@ class Written:
 
 
 class Writer:
-    """Writes one story on one engine. The context lives as long as the writer does."""
+    """Writes one story on one engine. The context lives as long as the writer does.
+
+    The prompt of a step has room beside what the step writes: a quarter of it each at most for the opening, the plan and the short
+    memory; recalled items, then recent paragraphs, are left out where the rest would be too long.
+    """
 
     def __init__(self, engine: Engine, story: Story) -> None:
+        """Raises what `check_opening` raises."""
+        Writer.check_opening(engine, story.settings.premise, story.settings.style)
         self.engine = engine
         self.story = story
         self._context = engine.context()
@@ -70,6 +79,19 @@ class Writer:
         self._recent: list[Span] = []
         for step in story.steps[-RECENT_PARAGRAPHS:]:
             self._remember_paragraph(step.paragraph)
+
+    @staticmethod
+    def check_opening(engine: Engine, premise: str, style: str) -> None:
+        """Raise `ModelTooSmall` or `TextTooLong` if the engine cannot hold the prompts of such a story."""
+        if (tokens := _positions(engine)) < LEAST_POSITIONS:
+            raise ModelTooSmall(
+                f"The model has room for {tokens} tokens and a story needs {LEAST_POSITIONS}: name another model with --model."
+            )
+        ids = prompt.encode(engine, prompt.opening(engine.chat, premise, style))
+        if len(ids) > _quarter(engine):
+            raise TextTooLong(
+                f"The premise and the style take {len(ids)} tokens, and the model has room for {_quarter(engine)}: shorten them."
+            )
 
     @property
     def context(self) -> Context:
@@ -88,28 +110,35 @@ class Writer:
         """Write the next paragraph: pieces of text as they come, `Written`, and last the accepted `Step`.
 
         The story changes when the step is whole, and not before. To leave the iteration early leaves the story as it was.
-        Raises `NothingWritten` if the model gives no paragraph in `ATTEMPTS` attempts.
+        Raises `NothingWritten` if the model gives no paragraph in `ATTEMPTS` attempts, `TextTooLong` for a plan that is.
         """
         began = time.monotonic()
         story, context = self.story, self._context
         encoded, generated = context.stats.encoded_tokens, context.stats.generated_tokens
+        self._check_plan(plan)
         story.choose(plan)
-        keep = len(context)
+        memory = self._fitting_memory()
         recalled = [m.text for m in story.recall(plan, RECALLED_ITEMS, before_step=self._first_recent_step())]
-        self._append(prompt.task(self.engine.chat, recalled, story.short_memory, plan))
+        while len(context) + len(task := self._task(recalled, memory, plan)) > _room(self.engine):
+            if recalled:
+                recalled.pop()
+            else:
+                context.drop(self._recent.pop(0))
+        keep = len(context)
+        context.append(task)
         draft = story.draft()
         accepted = False
         try:
             paragraph = yield from self._paragraph(draft)
             yield Written(paragraph)
-            bookkeeping, degraded = self._settle(story.short_memory, plan)
+            bookkeeping, degraded = self._settle(memory, plan)
             step = Step(
                 number=len(story.steps) + 1,
                 plan=plan,
                 recalled=tuple(recalled),
                 paragraph=paragraph,
                 bookkeeping=bookkeeping,
-                short_memory=revise(story.short_memory, bookkeeping),
+                short_memory=revise(memory, bookkeeping),
                 encoded_tokens=context.stats.encoded_tokens - encoded,
                 generated_tokens=context.stats.generated_tokens - generated,
                 resident_tokens=context.stats.resident_tokens,
@@ -127,6 +156,23 @@ class Writer:
     def close(self) -> None:
         """Let the context go."""
         self._context.close()
+
+    def _check_plan(self, plan: str) -> None:
+        tokens = len(self.engine.encode(plan, special=False))
+        if tokens > _quarter(self.engine):
+            raise TextTooLong(
+                f"The plan takes {tokens} tokens, and the model has room for {_quarter(self.engine)}: shorten it."
+            )
+
+    def _fitting_memory(self) -> tuple[str, ...]:
+        """The short memory, without the oldest sentences where it would take more than its share."""
+        memory = self.story.short_memory
+        while len(self._task((), memory, "")) > _quarter(self.engine):
+            memory = memory[1:]
+        return memory
+
+    def _task(self, recalled: Sequence[str], memory: Sequence[str], plan: str) -> list[int]:
+        return prompt.encode(self.engine, prompt.task(self.engine.chat, recalled, memory, plan))
 
     def _append(self, segments: list[prompt.Segment]) -> Span:
         return self._context.append(prompt.encode(self.engine, segments))
@@ -200,3 +246,16 @@ class Writer:
         """A seed that depends on the story's own and on where in it we are: a run that was cut off goes on as it would have."""
         key = f"{self.story.settings.seed}/{len(self.story.steps)}/{purpose}/{attempt}"
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+
+
+def _positions(engine: Engine) -> int:
+    return min(engine.max_positions, engine.pool.size)
+
+
+def _room(engine: Engine) -> int:
+    """The tokens that the prompt of a step may take."""
+    return _positions(engine) - PARAGRAPH_TOKENS - BOOKKEEPING_TOKENS - MARK_TOKENS
+
+
+def _quarter(engine: Engine) -> int:
+    return _room(engine) // 4

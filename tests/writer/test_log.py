@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurrent_writer.errors import StoryDamaged
-from recurrent_writer.log import EventLog
+from recurrent_writer.log import Event, EventLog
 
 PAYLOADS = st.lists(
     st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers(), max_size=3), min_size=1, max_size=6
@@ -50,12 +51,29 @@ def test_a_log_cut_anywhere_keeps_every_whole_line(tmp_path_factory, payloads, d
     assert [event.id for event in EventLog(log.file).events] == list(range(1, lines + 2))
 
 
-def test_a_last_line_with_a_wrong_checksum_is_torn(tmp_path):
+def test_a_whole_line_that_was_changed_is_refused(tmp_path):
     log = filled(tmp_path, [{"a": 1}, {"a": 2}])
     log.file.write_text(log.file.read_text().replace('{"a":2}', '{"a":3}'))
-    again = EventLog(log.file)
-    assert len(again.events) == 1
-    assert again.torn_bytes > 0
+    with pytest.raises(StoryDamaged, match="Line 2 of"):
+        EventLog(log.file)
+
+
+@pytest.mark.parametrize("written", [0, 10, 10_000])
+def test_an_append_that_failed_leaves_no_trace(tmp_path, monkeypatch, written):
+    log = filled(tmp_path, [{"a": 1}])
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    line = Event(2, 1, "now", "thing", {"a": 2}).line().encode()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        broken.setattr(Event, "line", lambda event: line[:written].decode())
+        with pytest.raises(OSError, match="No space"):
+            log.append("thing", {"a": 2})
+    log.append("thing", {"a": 3})
+    assert [event.payload for event in EventLog(log.file).events] == [{"a": 1}, {"a": 3}]
+    assert EventLog(log.file).events == log.events
 
 
 def test_damage_in_the_middle_is_refused_and_nothing_is_changed(tmp_path):

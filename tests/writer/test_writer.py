@@ -7,7 +7,7 @@ import json
 import pytest
 
 from recurrent_writer import prompt
-from recurrent_writer.errors import NothingWritten
+from recurrent_writer.errors import ModelTooSmall, NothingWritten, TextTooLong
 from recurrent_writer.prompt import OPENING_PLAN
 from recurrent_writer.story import Settings, Step, Story
 from recurrent_writer.writer import Retracted, Text, Writer, Written
@@ -212,3 +212,39 @@ def test_tokens_are_counted(engine, story):
     assert step.encoded_tokens >= step.generated_tokens
     assert step.resident_tokens > 0
     assert step.seconds > 0
+
+
+def test_a_premise_or_a_plan_that_is_too_long_is_refused_before_anything_changes(engine, story, scripted, tmp_path):
+    with pytest.raises(TextTooLong, match="premise"):
+        Writer.check_opening(engine, "word " * 5000, "plain tale")
+    writer = Writer(engine, story)
+    events = list(story.log.events)
+    with pytest.raises(TextTooLong, match="plan"):
+        list(writer.step("word " * 5000))
+    assert story.log.events == events
+    one_step(writer)
+
+
+def test_a_model_without_room_for_a_step_is_refused(make_checkpoint, story):
+    with (
+        Engine.load(make_checkpoint("qwen3", positions=1024)) as small,
+        pytest.raises(ModelTooSmall, match="needs 4096"),
+    ):
+        Writer(small, story)
+
+
+def test_a_prompt_never_takes_more_than_its_room(make_checkpoint, story, scripted):
+    """Long sentences and paragraphs of signs that take a token each: recalled items go first, then the oldest memories."""
+    engine = Engine.load(make_checkpoint("qwen3", positions=6000))
+    writer = Writer(engine, story)
+    for number in range(12):
+        adds = [{"sentence": f"{number}{letter} " + "\u00a7" * 60, "why": "so"} for letter in "abc"]
+        plans = [f"Go on {number}{letter}." for letter in "abc"]
+        scripted["replies"].append(json.dumps({"drop": [], "add": adds, "plans": plans}, ensure_ascii=False))
+        scripted["paragraphs"].append(f"{number} " + "\u00a7" * 190 + ".")
+        one_step(writer, f"{number} " + "\u00a7" * 500)
+    prompts = [len(engine.encode(text)) for text in scripted["prompts"][::2]]
+    room = 6000 - 1400
+    assert room - 200 < max(prompts) <= room
+    assert len(story.short_memory) < 15
+    assert story.short_memory[-1].startswith("11c")
