@@ -45,13 +45,14 @@ def encode(example: Example, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 
 def write_shard(file: Path, examples: Sequence[Encoded]) -> None:
     """Write a shard; it is there whole or not at all."""
-    temporary = file.with_suffix(".tmp.npz")
-    np.savez(
-        temporary,
-        ids=np.concatenate([example.ids for example in examples]),
-        weights=np.concatenate([example.weights for example in examples]),
-        lengths=np.array([len(example.ids) for example in examples], np.int32),
-    )
+    temporary = file.with_suffix(".tmp")
+    with temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            ids=np.concatenate([example.ids for example in examples]),
+            weights=np.concatenate([example.weights for example in examples]),
+            lengths=np.array([len(example.ids) for example in examples], np.int32),
+        )
     temporary.replace(file)
 
 

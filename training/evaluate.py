@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--paragraphs", type=int, default=300, help="length of each story of 'repetition'")
     parser.add_argument("--data", type=Path, default=None, help="training data, to look for copied text")
     parser.add_argument("--books", type=Path, default=None, help="folder of *.jsonl.xz, for the section 'prose'")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to measure")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to measure; if left out, all that can be")
     parser.add_argument(
         "--json",
         type=Path,
@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--show", type=Path, nargs="+", help="measure nothing; show what --json kept in these files")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     options = parser.parse_args(arguments)
+    options.only = options.only or [section for section in SECTIONS if section != "prose" or options.books]
+    if "prose" in options.only and not options.books:
+        parser.error("the section 'prose' needs --books FOLDER")
     kept = [row for file in options.show or () for row in _read(file)["rows"]]
     rows = kept or _measure(options)
     if options.markdown:
@@ -55,18 +58,19 @@ def _measure(options: argparse.Namespace) -> list[Row]:
     began = time.monotonic()
     with Engine.load(options.model) as engine:
         weights = hashlib.sha256((engine.model_path / "model.safetensors").read_bytes()).hexdigest()[:16]
+        setup = {"weights": weights, **{name: getattr(options, name) for name in ("worlds", "cases", "paragraphs")}}
         rows: list[Row] = []
         sections: list[str] = []
         if options.json and options.json.exists():
             kept = _read(options.json)
-            if kept["weights"] != weights:
-                raise SystemExit(f"{options.json} holds what other weights reached: name another file.")
+            if other := [name for name, value in setup.items() if kept[name] != value]:
+                raise SystemExit(f"{options.json} was measured with other {' and '.join(other)}: name another file.")
             rows, sections = kept["rows"], kept["sections"]
         for section, found in _sections(engine, options, leave_out=sections):
             rows += found
             sections.append(section)
             if options.json:
-                kept = {"weights": weights, "sections": sections, "rows": [asdict(row) for row in rows]}
+                kept = {**setup, "sections": sections, "rows": [asdict(row) for row in rows]}
                 options.json.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return rows
@@ -106,7 +110,7 @@ def _section(section: str, engine: Engine, options: argparse.Namespace, track: T
             yield from free_text.rows(engine, track)
         case "repetition":
             yield from repetition.rows(engine, options.paragraphs, options.data, track)
-        case _ if options.books:
+        case _:
             yield from prose.rows(engine, options.books, track)
 
 

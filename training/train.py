@@ -125,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         begin = _decay_begin(options.run, run)
         train(run, shards, options, until=begin + int(options.decay), decay_from=begin, file=decayed)
         export(run.model, tokenizer, options.run / "export")
+        decayed.unlink()  # the next decay begins from the checkpoint of that time
         print(f"exported to {options.run / 'export'}", file=sys.stderr)
         return 0
     if run.checkpoint.exists():

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from training import curve, evaluate
+from training.evaluation import facts
 from training.evaluation.row import Row
 from training.evaluation.stories import FIRST_SEED, write_step
 from training.evaluation.trees import solve
@@ -36,9 +37,28 @@ def test_a_run_goes_on_with_what_is_missing_and_only_for_the_same_weights(tmp_pa
     capsys.readouterr()
     evaluate.main(again)
     assert "12.5 %" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="other cases"):
+        evaluate.main([*again, "--cases", "7"])
     file.write_text(json.dumps({**kept, "weights": "others"}))
     with pytest.raises(SystemExit, match="other weights"):
         evaluate.main(again)
+
+
+def test_old_novels_are_asked_for_when_they_are_to_be_measured(capsys):
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(["--only", "prose"])
+    assert ended.value.code == 2
+    assert "--books FOLDER" in capsys.readouterr().err
+
+
+def test_a_fact_from_long_ago_stands_in_the_memory_block_alone():
+    for number in (13, 24):  # worlds in which somebody finds what was hidden, so that another has to be drawn
+        asked = facts.ask(FIRST_SEED + 10_000 + number, 10)
+        step = asked.step
+        assert sum(asked.fact in text for text in step.recalled) == 1
+        assert asked.fact in step.paragraph
+        assert asked.fact not in " ".join([step.premise, step.plan, *step.recent, *step.memory])
+        assert len(step.recalled) <= 3
 
 
 @pytest.fixture(scope="module")

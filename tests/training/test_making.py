@@ -202,6 +202,7 @@ def test_training_learns_stops_goes_on_and_exports(data, tmp_path, monkeypatch, 
     assert second["tokens"] >= 150000
     assert second["step"] > first["step"]
     assert train.main([*small, "--decay", "20000"]) == 0
+    assert not (tmp_path / "decay.pt").exists()
     with Engine.load(tmp_path / "export") as engine, engine.context("Question:") as context:
         assert context.generate(Sampling(max_tokens=5, seed=1)).run()
 

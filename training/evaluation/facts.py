@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from recurrent_writer.writer import paragraph_sampling
+from recurrent_writer.writer import RECALLED_ITEMS, paragraph_sampling
 from runtime import Engine
 from training.evaluation.row import Row, Track, share
 from training.evaluation.stories import FIRST_SEED, prompt_ids
@@ -21,7 +21,7 @@ DISTANCES = (1, 10, 100, 1000)
 
 @dataclass(frozen=True)
 class Asked:
-    """A step whose paragraph needs a fact; `recalled` says whether the long memory gave it by itself."""
+    """A step whose paragraph needs a fact; `recalled` says whether the search of the long memory alone gives it."""
 
     step: TaughtStep
     fact: str
@@ -41,7 +41,7 @@ def rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
             recalled.append(asked.recalled)
             advance()
         yield share("memory", f"fact from {distance} paragraphs ago used rightly", used, 90)
-        yield share("memory", "- found among the four recalled by itself", recalled)
+        yield share("memory", f"- found by the search among {RECALLED_ITEMS}", recalled)
 
 
 def ask(seed: int, distance: int) -> Asked:
@@ -73,7 +73,8 @@ def _try(seed: int, distance: int) -> Asked | None:
     for _ in range(distance - 1):
         course.step()
     place = state.things[kept].owner if isinstance(kept, Thing) else state.at[course.history.protagonist]
-    assert isinstance(place, Place)
+    if not isinstance(place, Place):  # somebody has found it and holds it
+        return None
     for person in state.people:  # they have walked to where it can be done
         state.at[person] = place
     using = _happening(course, rng, _uses_secret if attribute == "secret" else _uses_spot, kept)
@@ -84,7 +85,7 @@ def _try(seed: int, distance: int) -> Asked | None:
         return None
     # The fact is to stand in the memory block alone: once, among what else was recalled.
     others = [text for text in step.recalled if fact not in text]
-    block = [*others[:3], source]
+    block = [*others[: RECALLED_ITEMS - 1], source]
     rng.shuffle(block)
     alone = replace(
         step,
@@ -92,7 +93,7 @@ def _try(seed: int, distance: int) -> Asked | None:
         memory=tuple(sentence for sentence in step.memory if fact not in sentence),
         recent=tuple(paragraph for paragraph in step.recent if fact not in paragraph),
     )
-    return Asked(alone, fact, recalled=len(others) < len(step.recalled))
+    return Asked(alone, fact, recalled=any(fact in text for text in course.searched))
 
 
 def _happening(course: Course, rng: random.Random, wanted: Callable[[Kind], bool], about: Entity | None = None) -> Event | None:

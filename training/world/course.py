@@ -101,6 +101,8 @@ class Course:
         self.paragraphs: list[str] = []
         self.spared: Entity | None = None
         """Somebody or something that no event is to touch."""
+        self.searched: tuple[str, ...] = ()
+        """What the search alone found for the latest step."""
         self._items = _Items()
         self._plans: list[tuple[str, Event]] = []
         self._told: dict[tuple[str, Entity], str] = {}
@@ -275,6 +277,7 @@ class Course:
         known = {item.sentence for item in self.memory}
         first_recent = len(self.paragraphs) - RECENT_PARAGRAPHS + 1
         texts = self._items.nearest(plan, first_recent, known, RECALLED_ITEMS)
+        self.searched = tuple(texts)
         read = " ".join([self.premise, *texts, *known, *self.paragraphs[-RECENT_PARAGRAPHS:]])
         for key in required:
             source = self._told[key]
