@@ -2,13 +2,19 @@
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11 python,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $(p))))
 BIN := .venv/bin
-PREMISE ?= $(shell cat stories/starters/lighthouse.txt)
+ifeq ($(origin PREMISE),undefined)
+PREMISE := $(shell cat stories/starters/lighthouse.txt)
+endif
 PARAGRAPHS ?= 12
+# As they were given, by the environment: make and the shell read nothing in them.
+override PREMISE := $(value PREMISE)
+override PARAGRAPHS := $(value PARAGRAPHS)
+export PREMISE PARAGRAPHS
 
 .PHONY: story test soak lint evaluate setup setup-dev clean
 
 story: setup ## write a story with the bundled model
-	@$(BIN)/recurrent-writer write --premise "$(PREMISE)" --paragraphs $(PARAGRAPHS)
+	@$(BIN)/recurrent-writer write --premise "$$PREMISE" --paragraphs "$$PARAGRAPHS"
 
 test: setup-dev ## run all tests
 	@$(BIN)/python -m pytest

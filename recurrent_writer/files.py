@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 
-def replace_file(file: Path, text: str) -> None:
-    """Put `text` in the place of the file: temporary file, fsync, rename, fsync of the folder."""
+def replace_file(file: Path, text: str | bytes) -> None:
+    """Put `text` (in UTF-8, or bytes as they are) in the place of the file: temporary file, fsync, rename, fsync of the folder."""
+    content = text.encode() if isinstance(text, str) else text
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
+    with temporary.open("wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)

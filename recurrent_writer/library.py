@@ -8,16 +8,19 @@ from pathlib import Path
 
 import platformdirs
 
+from recurrent_writer.errors import WriterError
+
 VARIABLE = "RECURRENT_WRITER_STORIES"
 
 
 def library_folder(chosen: Path | None = None) -> Path:
     """The folder of all stories: the one chosen, else that of the environment variable, else `stories/` of the checkout
-    that the program runs from, else the user's data folder."""
-    if chosen is not None:
-        return chosen.expanduser()
-    if variable := os.environ.get(VARIABLE):
-        return Path(variable).expanduser()
+    that the program runs from, else the user's data folder. Raises `WriterError` if the one chosen is a file."""
+    if variable := chosen or os.environ.get(VARIABLE):
+        folder = Path(variable).expanduser()
+        if folder.is_file():
+            raise WriterError(f"{folder} is a file: name a folder with --stories.")
+        return folder
     checkout = Path(__file__).parents[1]
     if (checkout / "stories" / "starters").is_dir():
         return checkout / "stories"

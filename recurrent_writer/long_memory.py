@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recurrent_writer.embedding import NAME, embed, embed_all
+from recurrent_writer.errors import WriterError
 
 _BATCH = 500
 # An approximate index with the defaults loses half of the neighbours; with these values 99 % are found.
@@ -50,15 +51,22 @@ class LongMemory:
             self._rebuild(memories)
 
     def add(self, memories: Sequence[Memory]) -> None:
-        """Remember. Adding the same memory again changes nothing."""
+        """Remember. Adding the same memory again changes nothing. Raises `WriterError` if the index cannot be written."""
+        from chromadb.errors import ChromaError
+
         for at in range(0, len(memories), _BATCH):
             batch = memories[at : at + _BATCH]
-            self._collection.upsert(
-                ids=[memory.id for memory in batch],
-                embeddings=embed_all(memory.text for memory in batch),
-                documents=[memory.text for memory in batch],
-                metadatas=[{"step": memory.step} for memory in batch],
-            )
+            try:
+                self._collection.upsert(
+                    ids=[memory.id for memory in batch],
+                    embeddings=embed_all(memory.text for memory in batch),
+                    documents=[memory.text for memory in batch],
+                    metadatas=[{"step": memory.step} for memory in batch],
+                )
+            except ChromaError as fault:
+                raise WriterError(
+                    f"The index in {self._folder} cannot be written ({fault}): make room on the disk and go on with the story."
+                ) from fault
 
     def recall(self, query: str, count: int, before_step: int, known: Iterable[str] = ()) -> list[Memory]:
         """The memories nearest to `query`, best first: of steps before `before_step`, none whose text is in `known`."""
@@ -93,11 +101,13 @@ class LongMemory:
         return not newest or self._collection.get(ids=newest)["documents"] == [memories[-1].text]
 
     def _rebuild(self, memories: Sequence[Memory]) -> None:
-        if self._folder.exists():
+        if self._folder.is_dir():
             from chromadb.api.shared_system_client import SharedSystemClient
 
             SharedSystemClient.clear_system_cache()
             shutil.rmtree(self._folder)
+        else:
+            self._folder.unlink(missing_ok=True)
         self._collection = self._open()
         self.add(memories)
         self.rebuilt = bool(memories)

@@ -40,29 +40,40 @@ def as_text(name: str, steps: Sequence[Step]) -> str:
     return f"{title(name)}\n\n" + "".join(f"{step.paragraph}\n\n" for step in steps)
 
 
+def memory_text(steps: Sequence[Step]) -> str:
+    """The short memory after the steps, as Markdown."""
+    sentences = steps[-1].short_memory if steps else ()
+    return "# Short memory\n\n" + "".join(f"- {sentence}\n" for sentence in sentences)
+
+
+def plans_text(steps: Sequence[Step]) -> str:
+    """The plans after the steps, as Markdown."""
+    plans = steps[-1].plans if steps else ()
+    return "# Plans for the next paragraph\n\n" + "".join(f"{number}. {plan}\n" for number, plan in enumerate(plans, 1))
+
+
 def project(folder: Path, steps: Sequence[Step], *, every_chapter: bool) -> list[str]:
     """Bring the readable files up to the newest step: its chapter, or every chapter; the short memory; the plans.
 
-    A chapter that was edited by hand is kept beside the new text, and said in the sentences returned.
+    A file that was edited by hand is kept beside the new one, and said in the sentences returned.
     """
     notes: list[str] = []
     for number, part in chapters(steps) if every_chapter else chapters(steps)[-1:]:
         text = chapter_text(number, part)
         before = chapter_text(number, part[:-1]) if part[-1] is steps[-1] else text
         notes += _write(folder / "manuscript" / f"{number:04}.md", text, before)
-    memory = "".join(f"- {sentence}\n" for sentence in steps[-1].short_memory) if steps else ""
-    plans = "".join(f"{number}. {plan}\n" for number, plan in enumerate(steps[-1].plans, 1)) if steps else ""
-    replace_file(folder / "memory" / "short.md", f"# Short memory\n\n{memory}")
-    replace_file(folder / "plans.md", f"# Plans for the next paragraph\n\n{plans}")
+    notes += _write(folder / "memory" / "short.md", memory_text(steps), memory_text(steps[:-1]))
+    notes += _write(folder / "plans.md", plans_text(steps), plans_text(steps[:-1]))
     return notes
 
 
 def _write(file: Path, text: str, before: str) -> list[str]:
-    found = file.read_text("utf-8") if file.exists() else None
-    if found == text:
+    """Write a file that was `before`. Bytes are compared and kept: an editor may have saved them in any encoding."""
+    found = file.read_bytes() if file.exists() else None
+    if found == text.encode():
         return []
     notes = []
-    if found is not None and found != before:
+    if found is not None and found != before.encode():
         number = 1
         while (kept := file.with_name(f"{file.stem}.edited-{number}.md")).exists():
             number += 1

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from recurrent_writer.writer import Writer
 
 DEFAULT_PARAGRAPHS = 12
+# Control characters that JSON may hold as they are, and that a terminal obeys.
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 class PlanMode(StrEnum):
@@ -53,6 +55,9 @@ def write(
         )
     if story_name is not None and (name is not None or seed is not None or style != DEFAULT_STYLE):
         raise InvalidStory("--name, --seed and --style belong to a new story; an old one keeps what it began with.")
+    for option, text in (("--premise", premise), ("--style", style), ("--model", model)):
+        if text is not None and re.search("[\ud800-\udfff]", text):
+            raise InvalidStory(f"{option} holds bytes that are not UTF-8: give it in UTF-8.")
     more, count = _paragraphs(paragraphs)
     library = library_folder(stories)
     if premise is not None:
@@ -60,13 +65,9 @@ def write(
             premise=" ".join(premise.split()),
             style=" ".join(style.split()),
             seed=random.randrange(2**32) if seed is None else seed,
-            model=model or "",
+            model=_lasting(model),
         )
-        name = name or free_name(library, premise)
-        Story.check_new(library, name, settings.premise)
-        # Load the model first: a wrong --model must not leave an empty story behind.
-        engine = _load(model)
-        story = Story.create(library, name, settings)
+        story, engine = _begin(library, name or free_name(library, premise), settings)
     else:
         assert story_name is not None
         story = Story.open(library, story_name, write=True)
@@ -91,6 +92,22 @@ def _paragraphs(text: str) -> tuple[bool, int]:
     return text.startswith("+"), int(text)
 
 
+def _begin(library: Path, name: str, settings: Settings) -> tuple[Story, Any]:
+    """A new story and the engine for it; what cannot become a story leaves nothing behind."""
+    Story.check_new(library, name, settings.premise)
+    from recurrent_writer.writer import Writer
+
+    engine = _load(settings.model or None)
+    Writer.check_opening(engine, settings.premise, settings.style)
+    return Story.create(library, name, settings), engine
+
+
+def _lasting(model: str | None) -> str:
+    """A model as a story keeps it: an id as it is, a folder by its whole path."""
+    folder = Path(model or "").expanduser()
+    return str(folder.resolve()) if model and folder.is_dir() else model or ""
+
+
 def _load(model: str | None) -> Any:
     from runtime import Engine
 
@@ -106,20 +123,23 @@ def _ask(writer: Writer) -> Iterator[str]:
     """Plans as the person at the keyboard picks, edits or writes them; ends with their input."""
     from recurrent_writer.prompt import OPENING_PLAN
 
+    story = writer.story
     while True:
-        plans = writer.story.plans or (OPENING_PLAN,)
-        for number, plan in enumerate(plans, 1):
+        own = [story.pending_plan] if story.pending_plan else []
+        plans = list(dict.fromkeys([*own, *(story.plans or (OPENING_PLAN,))]))
+        choices = {str(number): plan for number, plan in enumerate(plans, 1)}
+        for number, plan in choices.items():
             stderr.print(f"  {number}. {visible(plan)}", markup=False, highlight=False)
         stderr.print(f"Plan? 1-{len(plans)}, or your own words; Enter takes 1, q ends: ", markup=False, end="")
-        line = sys.stdin.readline()
+        line = sys.stdin.readline() if sys.stdin else ""
         answer = line.strip()
         if not line or answer.lower() in ("q", "quit"):
             stderr.print()
             return
-        if answer.isdigit() and not 1 <= int(answer) <= len(plans):
+        if answer.isdecimal() and answer not in choices:
             remark(f"There is no plan {answer}.")
             continue
-        yield plans[int(answer or 1) - 1] if answer.isdigit() or not answer else answer
+        yield choices.get(answer or "1", answer)
 
 
 class _ProseOutput:
@@ -135,7 +155,7 @@ class _ProseOutput:
         self._prose.end_paragraph()
         remark(why)
 
-    def written(self) -> None:
+    def end(self) -> None:
         self._prose.end_paragraph()
 
     def step(self, step: Step, target: int) -> None:
@@ -157,7 +177,7 @@ class _JsonOutput:
     def retracted(self, why: str) -> None:
         remark(why)
 
-    def written(self) -> None:
+    def end(self) -> None:
         pass
 
     def step(self, step: Step, target: int) -> None:
@@ -173,7 +193,7 @@ class _JsonOutput:
             "seconds": step.seconds,
             "degraded": step.degraded,
         }
-        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(record, ensure_ascii=False).translate(_CONTROLS) + "\n")
         sys.stdout.flush()
         remark(f"  {step.number}/{target}  {step.seconds:.1f} s")
 
@@ -188,16 +208,19 @@ def _run(writer: Writer, plans: Iterable[str], target: int, output: _ProseOutput
         plan = next(plans, None)
         if plan is None:
             return
-        for event in writer.step(plan):
-            match event:
-                case Text(piece):
-                    output.text(piece)
-                case Retracted(why):
-                    output.retracted(why)
-                case Written():
-                    output.written()
-                case Step():
-                    output.step(event, target)
+        try:
+            for event in writer.step(plan):
+                match event:
+                    case Text(piece):
+                        output.text(piece)
+                    case Retracted(why):
+                        output.retracted(why)
+                    case Written():
+                        output.end()
+                    case Step():
+                        output.step(event, target)
+        finally:
+            output.end()
     _say_notes(story)
 
 

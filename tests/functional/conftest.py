@@ -38,9 +38,9 @@ def run(library, monkeypatch, capsys) -> Callable[..., Ran]:
     """`run("write", "--premise", "...")`; `stdin` is what the user types."""
     from recurrent_writer.cli import main
 
-    def run(*arguments: str, stdin: str = "") -> Ran:
+    def run(*arguments: str, stdin: str | bytes = "") -> Ran:
         monkeypatch.setattr(sys, "argv", ["recurrent-writer", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin)))
         capsys.readouterr()
         code = 0
         try:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recurrent_writer.embedding import DIMENSION, embed, embed_all
+from recurrent_writer.errors import WriterError
 from recurrent_writer.long_memory import LongMemory, Memory
 
 MEMORIES = [
@@ -78,7 +79,7 @@ def test_an_index_that_is_there_is_used(tmp_path):
     assert not LongMemory(tmp_path / "index", MEMORIES).rebuilt
 
 
-@pytest.mark.parametrize("harm", ["missing", "stranger", "stale", "broken", "emptied"])
+@pytest.mark.parametrize("harm", ["missing", "stranger", "stale", "broken", "emptied", "file"])
 def test_an_index_that_is_not_right_is_made_anew(tmp_path, harm):
     folder = tmp_path / "index"
     LongMemory(folder, MEMORIES)
@@ -96,7 +97,22 @@ def test_an_index_that_is_not_right_is_made_anew(tmp_path, harm):
             (folder / "chroma.sqlite3").write_bytes(b"no database at all" * 99)
         case "emptied":
             (folder / "chroma.sqlite3").write_bytes(b"")
+        case "file":
+            shutil.rmtree(folder)
+            folder.write_text("no folder")
     SharedSystemClient.clear_system_cache()
     memory = LongMemory(folder, MEMORIES)
     assert memory.rebuilt
     assert memory.recall("the brass key of Ada", 1, before_step=9)[0].step == 1
+
+
+def test_an_index_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    from chromadb.errors import InternalError
+
+    def full(**_):
+        raise InternalError("database or disk is full")
+
+    memory = LongMemory(tmp_path / "index", MEMORIES)
+    monkeypatch.setattr(memory._collection, "upsert", full)
+    with pytest.raises(WriterError, match="disk is full.*make room"):
+        memory.add(MEMORIES)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from recurrent_writer.bookkeeping import Add, Bookkeeping
-from recurrent_writer.errors import InvalidStory, StoryExists, StoryLocked, StoryNotFound
+from recurrent_writer.errors import InvalidStory, StoryDamaged, StoryExists, StoryLocked, StoryNotFound
 from recurrent_writer.story import Settings, Step, Story
 
 SETTINGS = Settings("Ada lost a key.", "plain tale", 7, "")
@@ -108,6 +108,19 @@ def test_a_torn_line_is_left_out_and_said(tmp_path, story):
     again.accept(make_step(3))
     again.close()
     assert len(Story.open(tmp_path, "tale").steps) == 3
+
+
+def test_a_story_of_another_version_is_refused(tmp_path, story):
+    story.log.append("step", {"number": 1, "invention": "of a later version"})
+    with pytest.raises(StoryDamaged, match="another version"):
+        Story.open(tmp_path, "tale")
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(StoryExists, match="something else"):
+        Story.create(tmp_path, "mine", SETTINGS)
 
 
 def test_a_draft_goes_when_it_is_done_and_is_kept_when_it_is_not(tmp_path, story):
