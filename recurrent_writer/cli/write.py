@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from recurrent_writer.writer import Writer
 
 DEFAULT_PARAGRAPHS = 12
+_ONE_THREAD = 20_000_000
+"""Below so many parameters a second thread saves nothing, and costs much on a machine that has other work."""
 # Control characters that JSON may hold as they are, and that a terminal obeys.
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
@@ -109,9 +111,14 @@ def _lasting(model: str | None) -> str:
 
 
 def _load(model: str | None) -> Any:
+    import torch
+
     from runtime import Engine
 
-    return Engine.load(model)
+    engine = Engine.load(model)
+    if engine.model.num_parameters() < _ONE_THREAD:
+        torch.set_num_threads(1)
+    return engine
 
 
 def _take(writer: Writer) -> Iterator[str]:
