@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from recurrent_writer.sentences import straight
+
 PLANS = 3
 MAX_DROPS = 6
 MAX_ADDS = 4
@@ -106,4 +108,4 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return straight(" ".join(text.split()))

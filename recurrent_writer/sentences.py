@@ -7,6 +7,9 @@ import re
 # Behind . ! ? or an ellipsis, with the quotation marks that close there, before a space and something that can begin a sentence.
 _END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+(?=[\"'\u201c\u2018(]*[A-Z0-9])|(?<=[\u3002\uff01\uff1f])")
 
+# A phrase four times or more in succession: a model has run into a circle.
+_CIRCLE = re.compile(r"\b(\w.{2,80}?)(?:[\s,;.]+\1){3,}")
+
 
 def split(text: str) -> list[str]:
     """The sentences of a text, each without the space around it. Speech in quotation marks is not cut in two."""
@@ -42,3 +45,8 @@ def whole(text: str) -> str:
     while end + 1 < len(text) and text[end + 1] in "\"'\u201d\u2019)":
         end += 1
     return text[: end + 1]
+
+
+def straight(text: str) -> str:
+    """The text with every phrase said once that it says four times or more in succession."""
+    return _CIRCLE.sub(r"\1", text)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from recurrent_writer import prompt
 from recurrent_writer.bookkeeping import Bookkeeping, InvalidBookkeeping
 from recurrent_writer.errors import ModelTooSmall, NothingWritten, TextTooLong
-from recurrent_writer.sentences import whole
+from recurrent_writer.sentences import straight, whole
 from recurrent_writer.short_memory import revise
 from recurrent_writer.story import Draft, Step, Story
 from runtime import Context, Engine, Sampling, Span
@@ -203,6 +203,9 @@ class Writer:
                     yield Retracted(
                         f"The paragraph ran over {PARAGRAPH_TOKENS} tokens; its last, unfinished sentence is left out."
                     )
+                if (once := straight(paragraph)) != paragraph:
+                    yield Retracted("The paragraph ran in a circle; what it said again and again is kept once.")
+                    paragraph = once
                 return paragraph
             self._context.drop(generation.span)
             yield Retracted("The model wrote nothing; another attempt is made.")
