@@ -25,10 +25,10 @@ from training.examples import Example, Source
 from training.tokenizer import train_tokenizer
 
 # The share of tokens of each source.
-MIX = {"stories": 0.36, "plans": 0.34, "trees": 0.11, "walks": 0.07, "prose": 0.06, "book_steps": 0.06}
+MIX = {"stories": 0.31, "plans": 0.36, "facts": 0.09, "trees": 0.08, "walks": 0.06, "prose": 0.05, "book_steps": 0.05}
 VOCABULARY = 8192
 # How many examples of each source the tokenizer is learned from.
-SAMPLE = {"stories": 9000, "plans": 2000, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
+SAMPLE = {"stories": 9000, "plans": 2000, "facts": 500, "trees": 4000, "walks": 1500, "prose": 3000, "book_steps": 1500}
 HELD_OUT_BOOKS = 12
 """So many books, the last ones, are kept for evaluation."""
 

@@ -16,6 +16,7 @@ from training.trees.task import Piece, View, views
 from training.world.course import Course, TaughtStep
 from training.world.lexicon import Lexicon
 from training.world.questions import draw_question
+from training.world.recollection import ask
 
 END = "<|im_end|>"
 CHAT = ChatFormat(
@@ -33,6 +34,10 @@ RECENT_WEIGHT = 0.3
 
 HABIT = 1.5
 """The teacher's habit in training: a small model learns a few ways to tell a thing well before it learns all of them badly."""
+
+
+INVENTED = 0.7
+"""The share of made-up words in training, twice that of evaluation: what no model can know by heart has to be read."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,19 @@ def step_example(step: TaughtStep) -> Example:
     return Example("step", _after_end(parts))
 
 
-def plan_example(step: TaughtStep) -> Example:
-    """A paragraph from its plan, with nothing else to look at: short, so that much is learned from few tokens."""
-    parts = [
-        *_parts(prompt.opening(CHAT, step.premise, step.style)),
-        *_parts(prompt.task(CHAT, (), (), step.plan)),
-        Part(step.paragraph, weight=1.0),
-        Part(END, mark=True, weight=1.0),
-    ]
+def plan_example(steps: Sequence[TaughtStep]) -> Example:
+    """Paragraphs from their plans, one turn each, with nothing else to look at: much is learned from few tokens."""
+    parts = _parts(prompt.opening(CHAT, steps[0].premise, steps[0].style))
+    for index, step in enumerate(steps):
+        if index == 0:
+            parts += _parts(prompt.task(CHAT, (), (), step.plan))
+        else:
+            parts += [
+                Part(CHAT.next_user.removeprefix(END), mark=True),
+                Part(f"Plan: {step.plan}"),
+                Part(CHAT.reply, mark=True),
+            ]
+        parts += [Part(step.paragraph, weight=1.0), Part(END, mark=True, weight=1.0)]
     return Example("plan", tuple(parts))
 
 
@@ -131,7 +141,7 @@ class Source:
     def stories(self) -> Iterator[Example]:
         """Steps of the recurrence, and questions about what the short memory holds."""
         while True:
-            course = Course(self.rng.randrange(2**48), habit=HABIT)
+            course = Course(self.rng.randrange(2**48), habit=HABIT, invented=INVENTED)
             for step in islice(course, self.rng.choice((6, 12, 24, 48))):
                 yield step_example(step)
                 if self.rng.random() < 0.3:
@@ -140,18 +150,25 @@ class Source:
                         yield asked("question", question.prompt, [Piece(question.answer)])
 
     def plans(self) -> Iterator[Example]:
-        """Paragraphs that need nothing but their plan."""
+        """Paragraphs that need nothing but their plan, a few of one story at a time."""
         while True:
-            course = Course(self.rng.randrange(2**48), habit=HABIT)
-            for step in islice(course, self.rng.choice((2, 6, 12))):
-                if not step.required:
-                    yield plan_example(step)
+            course = Course(self.rng.randrange(2**48), habit=HABIT, invented=INVENTED)
+            steps = [step for step in islice(course, self.rng.choice((2, 6, 12))) if not step.required]
+            while steps:
+                turns = self.rng.randint(1, 7)
+                yield plan_example(steps[:turns])
+                del steps[:turns]
+
+    def facts(self) -> Iterator[Example]:
+        """Steps that need a fact from a while ago, which stands among what was recalled and nowhere else."""
+        while True:
+            yield step_example(ask(self.rng.randrange(2**48), self.rng.choice((1, 2, 4, 8)), HABIT, INVENTED).step)
 
     def trees(self) -> Iterator[Example]:
         """Arithmetic, look-ups, both mixed, and concepts; deep ones more often than shallow ones."""
         rng = self.rng
         while True:
-            lexicon = Lexicon(rng)
+            lexicon = Lexicon(rng, invented=INVENTED)
             depth = rng.choices((1, 2, 3, 4, 5, 6), (2, 2, 3, 3, 4, 4))[0]
             match rng.choices(("arithmetic", "lookup", "mixed", "concept"), (4, 3, 2, 4))[0]:
                 case "arithmetic":
@@ -171,7 +188,7 @@ class Source:
         rng = self.rng
         while True:
             sort: walks.Sort = rng.choices(("clues", "largest", "last"), (5, 4, 1))[0]
-            said, view = walks.draw_view(rng, sort, Lexicon(rng))
+            said, view = walks.draw_view(rng, sort, Lexicon(rng, invented=INVENTED))
             yield asked("tree:walk", said, view.target, view.context, ends=view.target[-1].text.startswith('],"answer"'))
 
     def prose(self) -> Iterator[Example]:

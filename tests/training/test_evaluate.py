@@ -7,11 +7,11 @@ import json
 import pytest
 
 from training import curve, evaluate
-from training.evaluation import facts
 from training.evaluation.row import Row
 from training.evaluation.stories import FIRST_SEED, write_step
 from training.evaluation.trees import solve
 from training.trees import problems
+from training.world import recollection
 
 
 def test_what_was_measured_is_kept_and_shown_again(tmp_path, capsys):
@@ -53,7 +53,7 @@ def test_old_novels_are_asked_for_when_they_are_to_be_measured(capsys):
 
 def test_a_fact_from_long_ago_stands_in_the_memory_block_alone():
     for number in (13, 24):  # worlds in which somebody finds what was hidden, so that another has to be drawn
-        asked = facts.ask(FIRST_SEED + 10_000 + number, 10)
+        asked = recollection.ask(FIRST_SEED + 10_000 + number, 10)
         step = asked.step
         assert sum(asked.fact in text for text in step.recalled) == 1
         assert asked.fact in step.paragraph

@@ -85,12 +85,18 @@ class _Items:
 
 
 class Course:
-    """Steps of one story, for ever. `habit` is the teller's."""
+    """Steps of one story, for ever. `habit` is the teller's, `invented` the share of made-up words."""
 
     def __init__(
-        self, seed: int, split: Split = "train", style: Style | None = None, free_share: float = 0.15, habit: float = 0.0
+        self,
+        seed: int,
+        split: Split = "train",
+        style: Style | None = None,
+        free_share: float = 0.15,
+        habit: float = 0.0,
+        invented: float = 0.35,
     ) -> None:
-        self.history = History(seed, split)
+        self.history = History(seed, split, invented)
         self.rng = self.history.rng
         self.style = style or draw_style(self.rng, self.history.protagonist)
         self.style_words = self.style.words(self.rng)

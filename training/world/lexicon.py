@@ -140,7 +140,7 @@ class Lexicon:
             noun, _, tags = (part.strip() for part in line.partition("|"))
             if tag and tag not in tags.split():
                 continue
-            if self.rng.random() < self.invented / 4:
+            if self.rng.random() < self.invented / 2:
                 noun = invent(self.rng)
             quality = invent(self.rng) if self.rng.random() < self.invented / 4 else self._split("things", "qualities")
             thing = Thing(quality, noun, frozenset(tags.split()))
