@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recurrent_writer.embedding import NAME, embed, embed_all
+from recurrent_writer.embedding import NAME, Rarity, embed, embed_all
 from recurrent_writer.errors import WriterError
 
 _BATCH = 500
 # An approximate index with the defaults loses half of the neighbours; with these values 99 % are found.
 _HNSW: Any = {"space": "cosine", "ef_search": 400, "ef_construction": 200, "max_neighbors": 32}
-_STAMP = f"{NAME}.1"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,9 @@ class LongMemory:
         self._folder = folder
         self.rebuilt = False
         """True if the index was made anew when it was opened."""
+        self._rarity = Rarity()
+        self._counted: set[str] = set()
+        self._count(memories)
         try:
             self._collection = self._open()
             fits = self._holds(memories)
@@ -67,12 +69,13 @@ class LongMemory:
                 raise WriterError(
                     f"The index in {self._folder} cannot be written ({fault}): make room on the disk and go on with the story."
                 ) from fault
+            self._count(batch)
 
     def recall(self, query: str, count: int, before_step: int, known: Iterable[str] = ()) -> list[Memory]:
         """The memories nearest to `query`, best first: of steps before `before_step`, none whose text is in `known`."""
         known = set(known)
         found = self._collection.query(
-            query_embeddings=[embed(query)],
+            query_embeddings=[embed(query, self._rarity)],
             n_results=count + len(known),
             where={"step": {"$lt": before_step}},
             include=["documents", "metadatas"],
@@ -81,6 +84,12 @@ class LongMemory:
         memories = [Memory(id_, int(meta["step"]), text) for id_, meta, text in rows]
         fresh = {memory.text: memory for memory in reversed(memories) if memory.text not in known}
         return list(reversed(fresh.values()))[:count]
+
+    def _count(self, memories: Iterable[Memory]) -> None:
+        for memory in memories:
+            if memory.id not in self._counted:
+                self._counted.add(memory.id)
+                self._rarity.add(memory.text)
 
     def _open(self) -> Any:
         os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
@@ -91,7 +100,7 @@ class LongMemory:
 
         settings = Settings(anonymized_telemetry=False)
         client = chromadb.PersistentClient(path=str(self._folder), settings=settings)
-        return client.get_or_create_collection(_STAMP, embedding_function=None, configuration={"hnsw": _HNSW})
+        return client.get_or_create_collection(NAME, embedding_function=None, configuration={"hnsw": _HNSW})
 
     def _holds(self, memories: Sequence[Memory]) -> bool:
         """True if the index holds exactly these memories, as far as counting and the newest of them tell."""

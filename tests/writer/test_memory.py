@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recurrent_writer.embedding import DIMENSION, embed, embed_all
+from recurrent_writer.embedding import DIMENSION, Rarity, embed, embed_all
 from recurrent_writer.errors import WriterError
 from recurrent_writer.long_memory import LongMemory, Memory
 
@@ -28,6 +28,25 @@ def test_vectors_are_of_length_one_and_the_same_every_time():
     assert np.isclose(np.linalg.norm(vector), 1)
     assert np.array_equal(vector, embed("Ada hid the brass key."))
     assert not embed("the and of it").any()
+
+
+def test_what_was_named_once_is_recalled_before_whoever_is_in_every_paragraph(tmp_path):
+    everywhere = [Memory(f"{n}.1", n, f"Ada said: {word}.") for n, word in enumerate(("no", "yes", "come", "wait", "never"), 2)]
+    hidden = Memory(
+        "1.1", 1, "In the yard behind the chapel, under a mat of moss, Bram buried the lead-grey belt that evening."
+    )
+    memory = LongMemory(tmp_path / "index", [hidden, *everywhere])
+    assert memory.recall("Ada looks for the belt.", 1, before_step=9) == [hidden]
+    memory.add([Memory(f"{n}.1", n, "A belt.") for n in range(10, 60)])
+    assert memory.recall("Ada looks for the belt.", 1, before_step=9) != [hidden], "belts have become common"
+
+
+def test_the_rarer_a_word_the_more_it_weighs():
+    rarity = Rarity()
+    for text in ("Ada Bram", "Ada Cora", "Ada Bram Dora"):
+        rarity.add(text)
+    assert rarity("unheard") > rarity("dora") == rarity("cora") > rarity("bram") > rarity("ada") > 0
+    assert embed("Ada Dora", rarity) @ embed("Dora") > embed("Ada Dora") @ embed("Dora")
 
 
 @given(st.lists(st.text(max_size=40), max_size=5))
@@ -57,8 +76,11 @@ def test_the_nearest_are_those_of_an_exact_scan(tmp_path_factory, seed):
     memories = [Memory(f"{n}.1", n, " ".join(rng.choice(words, 6))) for n in range(1, 200)]
     query = " ".join(rng.choice(words, 6))
     found = LongMemory(tmp_path_factory.mktemp("i") / "index", memories).recall(query, 5, before_step=999)
-    scores = embed_all(m.text for m in memories) @ embed(query)
-    assert min(float(embed(m.text) @ embed(query)) for m in found) >= np.sort(scores)[-7] - 1e-5
+    rarity = Rarity()
+    for memory in memories:
+        rarity.add(memory.text)
+    scores = embed_all(m.text for m in memories) @ embed(query, rarity)
+    assert min(float(embed(m.text) @ embed(query, rarity)) for m in found) >= np.sort(scores)[-7] - 1e-5
 
 
 def test_recall_leaves_out_later_steps_and_what_is_known(tmp_path):

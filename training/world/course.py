@@ -11,7 +11,7 @@ from importlib.resources import files
 import numpy as np
 
 from recurrent_writer.bookkeeping import MAX_DROPS, Add, Bookkeeping, Drop
-from recurrent_writer.embedding import DIMENSION, embed
+from recurrent_writer.embedding import DIMENSION, Rarity, embed
 from recurrent_writer.prompt import OPENING_PLAN
 from recurrent_writer.sentences import windows
 from recurrent_writer.writer import RECALLED_ITEMS, RECENT_PARAGRAPHS
@@ -64,11 +64,13 @@ class _Items:
         self.texts: list[str] = []
         self.steps: list[int] = []
         self._vectors = np.zeros((64, DIMENSION), np.float32)
+        self._rarity = Rarity()
 
     def append(self, step: int, text: str) -> None:
         if len(self.texts) == len(self._vectors):
             self._vectors = np.concatenate([self._vectors, np.zeros_like(self._vectors)])
         self._vectors[len(self.texts)] = embed(text)
+        self._rarity.add(text)
         self.texts.append(text)
         self.steps.append(step)
 
@@ -76,7 +78,7 @@ class _Items:
         """The texts nearest to the query, best first, each once."""
         older = bisect_left(self.steps, before_step)
         found: dict[str, None] = {}
-        for index in np.argsort(-(self._vectors[:older] @ embed(query)), kind="stable"):
+        for index in np.argsort(-(self._vectors[:older] @ embed(query, self._rarity)), kind="stable"):
             if len(found) == count:
                 break
             if self.texts[index] not in known:

@@ -58,6 +58,7 @@ def _try(course: Course, distance: int) -> Asked | None:
     using = _happening(course, rng, _uses_secret if attribute == "secret" else _uses_spot, kept)
     if using is None:
         return None
+    course.memory = [item for item in course.memory if fact not in item.sentence]
     step = course.step(using)
     if fact not in step.paragraph or fact in step.plan:
         return None
@@ -68,7 +69,6 @@ def _try(course: Course, distance: int) -> Asked | None:
     alone = replace(
         step,
         recalled=tuple(block),
-        memory=tuple(sentence for sentence in step.memory if fact not in sentence),
         recent=tuple(paragraph for paragraph in step.recent if fact not in paragraph),
     )
     return Asked(alone, fact, recalled=any(fact in text for text in course.searched))
