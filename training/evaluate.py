@@ -20,14 +20,19 @@ from runtime import Engine
 from training.evaluation import facts, free_text, prose, repetition, stories, trees
 from training.evaluation.row import Row, Track
 
-SECTIONS = ("stories", "new-words", "memory", "trees", "walks", "free", "repetition", "prose")
+SECTIONS = ("stories", "new-words", "memory", "trees", "walks", "long-walks", "free", "repetition", "prose")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, default=None, help="a folder; the bundled model if left out")
     parser.add_argument("--worlds", type=int, default=500, help="worlds for 'stories' and for 'new-words'")
-    parser.add_argument("--cases", type=int, default=100, help="cases for each row of 'memory', 'trees' and the short walks")
+    parser.add_argument(
+        "--cases",
+        type=int,
+        default=100,
+        help="cases for each row of 'memory', 'trees' and the walks of 10 calls; of the longer walks a 4th, a 10th, a 40th",
+    )
     parser.add_argument("--paragraphs", type=int, default=300, help="length of each story of 'repetition'")
     parser.add_argument("--data", type=Path, default=None, help="training data, to look for copied text")
     parser.add_argument("--books", type=Path, default=None, help="folder of *.jsonl.xz, for the section 'prose'")
@@ -105,7 +110,10 @@ def _section(section: str, engine: Engine, options: argparse.Namespace, track: T
         case "trees":
             yield from trees.rows(engine, options.cases, track)
         case "walks":
-            yield from trees.walk_rows(engine, options.cases, track)
+            yield from trees.walk_rows(engine, trees.WALK_CALLS, options.cases, track)
+            yield from trees.unpruned_rows(engine, track)
+        case "long-walks":
+            yield from trees.walk_rows(engine, trees.LONG_WALK_CALLS, options.cases, track)
         case "free":
             yield from free_text.rows(engine, track)
         case "repetition":

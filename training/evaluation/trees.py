@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runtime import Engine
@@ -19,8 +19,9 @@ from training.world.lexicon import Lexicon
 
 TRAINED_DEPTH, TRAINED_HOPS = 6, 8
 FACTORS = (2, 4, 10)
-WALK_CALLS = {10: 1, 100: 4, 1000: 10, 4000: 40}
+WALK_CALLS = {10: 1, 100: 4, 1000: 10}
 """Lengths of walks, and by how much fewer there are of each: the long ones take minutes."""
+LONG_WALK_CALLS = {4000: 40}
 
 
 def rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
@@ -73,10 +74,10 @@ def _concept_rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
     yield share("trees", "- the same with the concept taken away", without)
 
 
-def walk_rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
-    """Open-ended walks with pruning; then without, as far as the model gets."""
-    for calls, fewer in WALK_CALLS.items():
-        count = max(2, cases // fewer)
+def walk_rows(engine: Engine, lengths: Mapping[int, int], cases: int, track: Track) -> Iterator[Row]:
+    """Open-ended walks with pruning."""
+    for calls, fewer in lengths.items():
+        count = max(1, cases // fewer)
         sorts: tuple[Sort, ...] = ("clues", "largest")
         for sort in sorts:
             advance = track(f"{sort}, {calls} calls", count)
@@ -93,6 +94,10 @@ def walk_rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
                 yield Row("walks", "- calls made before the trail was lost or found (mean)", made / count, count, None, "calls")
             yield Row("walks", "- most tokens resident", peak, count, 400 if calls <= 1000 else None, "tokens")
             yield Row("walks", "- tokens emitted", emitted, count, None, "tokens emitted")
+
+
+def unpruned_rows(engine: Engine, track: Track) -> Iterator[Row]:
+    """A walk without pruning, as far as the model gets."""
     advance = track("clues without pruning", 5)
     reached = []
     for number in range(5):
