@@ -1,6 +1,6 @@
 """Trains ember: `python -m training.train`. Stops and goes on where it was; the learning rate stays level until `--decay`.
 
-The level stretch can be made longer at any time; `--decay` branches off from the last checkpoint and ends in weights to use.
+`--decay` goes on from the last checkpoint and ends in weights to use, and in the checkpoint from which a later run goes on.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         begin = _decay_begin(options.run, run)
         train(run, shards, options, until=begin + int(options.decay), decay_from=begin, file=decayed)
         export(run.model, tokenizer, options.run / "export")
-        decayed.unlink()  # the next decay begins from the checkpoint of that time
+        decayed.replace(run.checkpoint)
         print(f"exported to {options.run / 'export'}", file=sys.stderr)
         return 0
     if run.checkpoint.exists():

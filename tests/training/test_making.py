@@ -203,6 +203,7 @@ def test_training_learns_stops_goes_on_and_exports(data, tmp_path, monkeypatch, 
     assert second["step"] > first["step"]
     assert train.main([*small, "--decay", "20000"]) == 0
     assert not (tmp_path / "decay.pt").exists()
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progressed"]["tokens"] >= second["tokens"] + 20000
     with Engine.load(tmp_path / "export") as engine, engine.context("Question:") as context:
         assert context.generate(Sampling(max_tokens=5, seed=1)).run()
 
