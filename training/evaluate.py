@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.only = options.only or [section for section in SECTIONS if section != "prose" or options.books]
     if "prose" in options.only and not options.books:
         parser.error("the section 'prose' needs --books FOLDER")
+    if missing := [str(file) for file in options.show or () if not file.is_file()]:
+        parser.error(f"{missing[0]} is not there: name files that --json wrote")
     kept = [row for file in options.show or () for row in _read(file)["rows"]]
     rows = kept or _measure(options)
     if options.markdown:

@@ -44,13 +44,6 @@ def test_a_run_goes_on_with_what_is_missing_and_only_for_the_same_weights(tmp_pa
         evaluate.main(again)
 
 
-def test_old_novels_are_asked_for_when_they_are_to_be_measured(capsys):
-    with pytest.raises(SystemExit) as ended:
-        evaluate.main(["--only", "prose"])
-    assert ended.value.code == 2
-    assert "--books FOLDER" in capsys.readouterr().err
-
-
 def test_a_fact_from_long_ago_stands_in_the_memory_block_alone():
     for number in (13, 24):  # worlds in which somebody finds what was hidden, so that another has to be drawn
         asked = recollection.ask(FIRST_SEED + 10_000 + number, 10)
@@ -102,3 +95,13 @@ def test_the_curve_leaves_out_what_a_killed_run_did_twice(tmp_path):
     assert curve.read_log(log) == ([100, 200, 300], [5.1, 4.1, 3.0], [0.004] * 3)
     assert curve.main(["--log", str(log), "--out", str(tmp_path / "loss.svg")]) == 0
     assert "<svg" in (tmp_path / "loss.svg").read_text()
+
+
+def test_the_command_says_what_is_missing(tmp_path, capsys):
+    for arguments in (["--show", str(tmp_path / "none.json")], ["--only", "prose"]):
+        with pytest.raises(SystemExit) as stop:
+            evaluate.main(arguments)
+        assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert "name files that --json wrote" in err
+    assert "needs --books" in err
