@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recurrent_writer.writer import RECALLED_ITEMS, paragraph_sampling
+from recurrent_writer.writer import RECALLED_ITEMS, RECENT_PARAGRAPHS, paragraph_sampling
 from runtime import Engine
 from training.evaluation.row import Row, Track, share
 from training.evaluation.stories import FIRST_SEED, prompt_ids
@@ -26,4 +26,5 @@ def rows(engine: Engine, cases: int, track: Track) -> Iterator[Row]:
             recalled.append(asked.recalled)
             advance()
         yield share("memory", f"fact from {distance} paragraphs ago used rightly", used, 90)
-        yield share("memory", f"- found by the search among {RECALLED_ITEMS}", recalled)
+        if distance >= RECENT_PARAGRAPHS:  # a paragraph that still stands in the prompt is not searched for
+            yield share("memory", f"- found by the search among {RECALLED_ITEMS}", recalled)
