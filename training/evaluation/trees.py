@@ -13,7 +13,7 @@ from training.evaluation.stories import FIRST_SEED
 from training.trees import problems
 from training.trees.problems import Problem, without_concepts
 from training.trees.runner import Abandoned, Ran, Tools, run_tree
-from training.trees.task import Value
+from training.trees.task import Value, count_calls, text_of
 from training.trees.walks import Sort, Walk, draw_walk
 from training.world.lexicon import Lexicon
 
@@ -124,9 +124,10 @@ def _walk(engine: Engine, sort: Sort, calls: int, number: int, *, prune: bool) -
 
 
 def solve(engine: Engine, problem: Problem) -> Ran:
-    """Run a problem with its tools."""
-    calls = len(problem.question)
-    return run_tree(engine, problem.prompt, tools_of(problem), max_calls=calls, max_tokens=400 * calls)
+    """Run a problem with its tools, for at most twice the calls and tokens of the solution that is taught."""
+    calls = 2 * count_calls(problem.reasoning)
+    tokens = 2 * len(engine.encode(text_of(problem.reasoning, problem.answer), special=False))
+    return run_tree(engine, problem.prompt, tools_of(problem), max_calls=calls, max_tokens=tokens)
 
 
 def tools_of(problem: Problem) -> Tools:
