@@ -1,85 +1,11 @@
-"""Each filter is what its definition says; Hugging Face's own processors are the oracle."""
+"""Settings out of range are refused with a sentence, and nobody can change them later."""
 
 from __future__ import annotations
 
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from runtime import Sampling
 from runtime.errors import InvalidSampling
-from runtime.sampling import choose, probabilities
-
-SEEDS = st.integers(0, 2**31)
-
-
-def draw_logits(seed, size=50):
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 3
-
-
-@settings(deadline=None)
-@given(
-    seed=SEEDS,
-    temperature=st.floats(0.1, 3),
-    top_k=st.none() | st.integers(1, 60),
-    top_p=st.none() | st.floats(0.05, 1),
-    min_p=st.none() | st.floats(0, 1),
-)
-def test_filters_together_equal_hugging_face(seed, temperature, top_k, top_p, min_p):
-    logits = draw_logits(seed)
-    expected = TemperatureLogitsWarper(temperature)(None, logits[None])
-    if top_k is not None:
-        expected = TopKLogitsWarper(top_k)(None, expected)
-    if top_p is not None and top_p < 1:
-        expected = TopPLogitsWarper(top_p)(None, expected)
-    if min_p is not None:
-        expected = MinPLogitsWarper(min_p)(None, expected)
-    found = probabilities(logits, Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p))
-    torch.testing.assert_close(found, expected[0].softmax(-1), atol=1e-6, rtol=1e-4)
-
-
-@given(seed=SEEDS)
-def test_temperature_zero_takes_the_likeliest(seed):
-    logits = draw_logits(seed)
-    assert choose(logits, Sampling(temperature=0), torch.Generator()) == int(logits.argmax())
-
-
-@pytest.mark.parametrize("temperature", [1e-20, 1e-39, 1e-300])
-def test_a_tiny_temperature_takes_the_likeliest(temperature):
-    logits = torch.cat([draw_logits(1), torch.tensor([-torch.inf])])
-    assert choose(logits, Sampling(temperature=temperature), torch.Generator()) == int(logits.argmax())
-
-
-def test_the_largest_seed_is_one(tiny_engine):
-    assert len(tiny_engine.generate(["Ada"], Sampling(max_tokens=1, seed=2**64 - 1))) == 1
-
-
-@given(seed=SEEDS, min_p=st.floats(0, 1))
-def test_min_p_keeps_what_is_at_least_that_share_of_the_best(seed, min_p):
-    logits = draw_logits(seed)
-    plain = logits.softmax(-1)
-    kept = probabilities(logits, Sampling(min_p=min_p)) > 0
-    assert torch.equal(kept, plain >= min_p * plain.max())
-
-
-@given(seed=SEEDS, top_p=st.floats(0.01, 0.99))
-def test_top_p_keeps_the_fewest_that_reach_it(seed, top_p):
-    logits = draw_logits(seed)
-    plain = logits.softmax(-1)
-    kept = plain[probabilities(logits, Sampling(top_p=top_p)) > 0]
-    assert kept.sum() >= top_p - 1e-5
-    assert kept.sum() - kept.min() <= top_p + 1e-5
-
-
-def test_draws_follow_the_probabilities():
-    logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
-    generator = torch.Generator().manual_seed(1)
-    draws = torch.tensor([choose(logits, Sampling(), generator) for _ in range(4000)])
-    shares = torch.bincount(draws, minlength=4) / 4000
-    torch.testing.assert_close(shares, logits.softmax(-1), atol=0.03, rtol=0)
-    assert shares[3] == 0
 
 
 @pytest.mark.parametrize(
@@ -98,6 +24,29 @@ def test_draws_follow_the_probabilities():
         ({"top_p": 1.5}, "at most 1"),
         ({"min_p": 2}, "from 0 to 1"),
         ({"stop": ("",)}, "not empty"),
+        ({"stop_ids": (-1,)}, "at least 0"),
+        ({"typical_p": 0}, "above 0"),
+        ({"typical_p": 1.01}, "at most 1"),
+        ({"xtc_probability": -0.1}, "from 0 to 1"),
+        ({"xtc_probability": 1.1}, "from 0 to 1"),
+        ({"xtc_threshold": 0}, "above 0"),
+        ({"xtc_threshold": 1.5}, "at most 1"),
+        ({"repetition_penalty": 0}, "above 0"),
+        ({"repetition_penalty": float("inf")}, "finite"),
+        ({"presence_penalty": float("nan")}, "finite"),
+        ({"frequency_penalty": float("-inf")}, "finite"),
+        ({"dry_multiplier": -1}, "at least 0"),
+        ({"dry_base": 0.9}, "at least 1"),
+        ({"dry_allowed_length": 0}, "at least 1"),
+        ({"dry_range": 0}, "at least 1"),
+        ({"dry_breakers": ("\n", "")}, "not empty"),
+        ({"dry_exempt": ""}, "not empty"),
+        ({"logit_bias": {-1: 1.0}}, "token ids"),
+        ({"logit_bias": {"": 1.0}}, "not empty"),
+        ({"logit_bias": {5: float("inf")}}, "below inf"),
+        ({"logit_bias": {5: float("nan")}}, "below inf"),
+        ({"banned": ("a", "")}, "not empty"),
+        ({"logprobs": -1}, "at least 0"),
     ],
 )
 def test_a_value_out_of_range_is_named(wrong, hint):
@@ -106,5 +55,31 @@ def test_a_value_out_of_range_is_named(wrong, hint):
     assert next(iter(wrong)) in str(fault.value)
 
 
-def test_one_stop_string_may_stand_alone():
-    assert Sampling(stop="\n").stop == ("\n",)
+@pytest.mark.parametrize("name", ["stop", "banned", "dry_breakers", "dry_exempt"])
+def test_one_string_may_stand_alone(name):
+    assert getattr(Sampling(**{name: "\n"}), name) == ("\n",)
+
+
+def test_the_largest_seed_is_one():
+    assert Sampling(seed=2**64 - 1).seed == 2**64 - 1
+
+
+def test_a_token_may_be_forbidden_by_its_bias():
+    assert Sampling(logit_bias={5: float("-inf")}).logit_bias == {5: float("-inf")}
+
+
+def test_what_the_caller_changes_later_does_not_reach_the_settings():
+    bias, banned, schema = {5: 1.0}, ["a"], {"type": "object", "properties": {"a": {"type": "string"}}}
+    sampling = Sampling(logit_bias=bias, banned=banned, schema=schema)
+    bias[5] = 2.0
+    banned.append("b")
+    schema["properties"].clear()
+    assert (sampling.logit_bias, sampling.banned) == ({5: 1.0}, ("a",))
+    assert sampling.schema == {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+def test_equal_settings_have_the_same_hash_however_they_were_written():
+    one = Sampling(logit_bias={5: 1.0, "a": 2.0}, banned=["a"], stop="b", stop_ids=[7], schema={"type": "string"})
+    other = Sampling(logit_bias={"a": 2.0, 5: 1.0}, banned=("a",), stop=["b"], stop_ids=(7,), schema={"type": "string"})
+    assert one == other
+    assert hash(one) == hash(other)
