@@ -14,22 +14,55 @@ from runtime.errors import EngineError, check_packages
 
 if TYPE_CHECKING:
     from runtime.context import Context, ContextStats
+    from runtime.conversation import Conversation
     from runtime.engine import Engine
     from runtime.generation import Generation
+    from runtime.grammars.schema import Choices, Ebnf, Regex
     from runtime.sampling import Sampling
+    from runtime.scheduler import EngineStats
     from runtime.span import Span
+    from runtime.tasks.run import Run, RunStats
+    from runtime.tools import McpServer, Tool, tool
 
-__all__ = ["Context", "ContextStats", "Engine", "EngineError", "Generation", "Sampling", "Span"]
+__all__ = [
+    "Choices",
+    "Context",
+    "ContextStats",
+    "Conversation",
+    "Ebnf",
+    "Engine",
+    "EngineError",
+    "EngineStats",
+    "Generation",
+    "McpServer",
+    "Regex",
+    "Run",
+    "RunStats",
+    "Sampling",
+    "Span",
+    "Tool",
+    "tool",
+]
 
 check_packages()
 
 _HOMES = {
+    "Choices": "grammars.schema",
     "Context": "context",
     "ContextStats": "context",
+    "Conversation": "conversation",
+    "Ebnf": "grammars.schema",
     "Engine": "engine",
+    "EngineStats": "scheduler",
     "Generation": "generation",
+    "McpServer": "tools",
+    "Regex": "grammars.schema",
+    "Run": "tasks.run",
+    "RunStats": "tasks.run",
     "Sampling": "sampling",
     "Span": "span",
+    "Tool": "tools",
+    "tool": "tools",
 }
 
 

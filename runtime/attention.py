@@ -1,26 +1,47 @@
-"""Our attention under Hugging Face modules: new keys and values go to their slots, queries read through the slot row."""
+"""Our attention under Hugging Face modules: new keys and values go to their slots, queries read through slot rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from kernels import extend_attention
-from runtime.slots import SlotPool
-
 NAME = "slots"
 
 
-@dataclass(frozen=True)
-class Extend:
-    """One forward pass that appends tokens to a context: where they are written and what they see."""
+class Attended(Protocol):
+    """Takes what a layer's attention wants done; a `Batch`."""
 
-    pool: SlotPool
-    slots: Tensor
-    """`[N]` int64: the slots of all tokens of the context, the new ones at the end."""
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        scale: float,
+        sliding_window: int | None,
+        softcap: float | None,
+        sinks: Tensor | None,
+    ) -> Tensor: ...
+
+
+# Not handed down through the model: some modules of transformers keep further arguments to themselves (StableLM).
+_attended: ContextVar[Attended] = ContextVar("attended")
+
+
+@contextmanager
+def serving(attended: Attended) -> Iterator[None]:
+    """Within it, attention of models that use ours goes to `attended`."""
+    token = _attended.set(attended)
+    try:
+        yield
+    finally:
+        _attended.reset(token)
 
 
 def _attend(
@@ -30,24 +51,25 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    scaling: float,
-    extend: Extend,
+    scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The function that `AttentionInterface` calls after the rotary embedding: query `[1, heads, T, head_dim]`."""
-    layer, pool = int(module.layer_idx), extend.pool  # type: ignore[arg-type]
-    pool.write(layer, extend.slots[-key.shape[2] :], key[0].transpose(0, 1), value[0].transpose(0, 1))
-    out = extend_attention(
+    out = _attended.get().attend(
+        int(module.layer_idx),  # type: ignore[arg-type]
         query[0].transpose(0, 1),
-        pool.keys[layer],
-        pool.values[layer],
-        extend.slots,
-        scale=scaling,
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         sliding_window=sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
     )
     return out[None], None
 
 
-# No mask is registered under this name, so that transformers builds none: the slot row says what is seen.
+# No mask is registered under this name, so that transformers builds none: the slot rows say what is seen.
 AttentionInterface.register(NAME, _attend)

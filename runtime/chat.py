@@ -29,25 +29,27 @@ class ChatFormat:
     next_user: str
 
     @staticmethod
-    def of(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
+    def of(tokenizer: PreTrainedTokenizerFast, system: bool = True) -> ChatFormat:
         """Read the pieces off the tokenizer's template; a model without one gets plain paragraphs.
+
+        Without `system`, those of a conversation that has no system text.
 
         Raises:
             ModelBroken: the template cannot be rendered, or does not say what was said just once and in its order.
         """
         if not tokenizer.chat_template:
-            return ChatFormat(str(tokenizer.bos_token or ""), True, "\n\n", "\n\n", "\n\n")
+            return ChatFormat(str(tokenizer.bos_token or ""), system, "\n\n" if system else "", "\n\n", "\n\n")
         try:
-            return _read(tokenizer)
+            return _read(tokenizer, system)
         except Exception as fault:  # a template is a program of its own
             raise ModelBroken(
                 f"The model's chat template cannot be used ({first_line(fault)}): mend it, or take it out to write without one."
             ) from fault
 
 
-def _read(tokenizer: PreTrainedTokenizerFast) -> ChatFormat:
+def _read(tokenizer: PreTrainedTokenizerFast, system: bool) -> ChatFormat:
     try:
-        pieces = _pieces(tokenizer, _TURNS)
+        pieces = _pieces(tokenizer, _TURNS if system else _TURNS[1:])
     except TemplateError:  # some templates refuse the system role
         pieces = []
     if pieces[1::2] not in (_SAID, _SAID[1:]):  # others put its text behind the first turn

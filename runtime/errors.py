@@ -33,6 +33,10 @@ class SlotsExhausted(EngineError):
     """A context needs more slots than the engine's pool has left."""
 
 
+class OutOfMemory(EngineError):
+    """The device has no memory left for a forward pass."""
+
+
 class PositionsExhausted(EngineError):
     """A context is longer than the positions that the model knows."""
 
@@ -43,6 +47,14 @@ class EmptyContext(EngineError):
 
 class SpanGone(EngineError):
     """A span was used that was dropped or replaced before, or that belongs to another context."""
+
+
+class SnapshotBroken(EngineError):
+    """A file is no snapshot of a context, or is damaged."""
+
+
+class SnapshotMismatch(EngineError):
+    """A snapshot was taken with another model or tokenizer."""
 
 
 class ContextBusy(EngineError):
@@ -69,6 +81,18 @@ class UnsupportedSchema(EngineError):
     """A JSON schema cannot be enforced."""
 
 
+class InvalidGrammar(EngineError):
+    """A regular expression, a list of choices or an EBNF grammar cannot be read."""
+
+
+class TokenRefused(EngineError):
+    """A token was given that the schema does not allow where it stands."""
+
+
+class GrammarStuck(EngineError):
+    """No token may follow, and the text is not complete."""
+
+
 def first_line(fault: Exception) -> str:
     """The first line of another library's error, or its name if it says nothing."""
     return next(iter(str(fault).strip().splitlines()), type(fault).__name__)[:300]
@@ -84,3 +108,51 @@ def check_packages() -> None:
         f"The package 'kernels' {found} of Hugging Face is installed here and shares its folder name with our own kernels: "
         "remove it with 'pip uninstall kernels', or install recurrent-writer in an environment of its own."
     )
+
+
+class MisdeclaredTool(EngineError):
+    """Something was offered as a tool that cannot be one."""
+
+
+class ToolFailed(EngineError):
+    """A tool cannot answer and says why. Tools may raise it: its message goes to the model as it is."""
+
+
+class ToolServerFailed(EngineError):
+    """An MCP server could not be started or reached."""
+
+
+class MisdeclaredTask(EngineError):
+    """A class was given as a task that cannot be one."""
+
+
+class MalformedTree(EngineError):
+    """The text of a run is not the JSON of a task tree."""
+
+
+class InvalidPruning(EngineError):
+    """A pruning setting does not exist."""
+
+
+class RecordingFailed(EngineError):
+    """A run cannot be recorded where it should be."""
+
+
+class BrokenRecording(EngineError):
+    """A file is not a recording of a run, or a line in its middle is damaged."""
+
+
+class NothingAllowed(EngineError):
+    """Grammar, banned strings and biases together leave no token to choose."""
+
+    def __init__(self, row: int, allowed: int) -> None:
+        super().__init__(
+            f"Row {row} of the batch has no token left: 'banned' and 'logit_bias' forbid all {allowed} tokens that could come "
+            "here; forbid less, or change the schema."
+        )
+        self.row = row
+        """Which row it is. The others can be chosen again without it: nothing has changed for them."""
+
+
+class BrokenLogits(EngineError):
+    """A model gave logits that are no numbers."""

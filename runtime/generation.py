@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
+import asyncio
 import threading
-import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import torch
-
 from runtime.errors import PositionsExhausted
-from runtime.sampling import Sampling, choose
+from runtime.sampler import Choice, Sampler
+from runtime.sampling import Sampling
 from runtime.span import Span
 from runtime.text_stream import TextStream
+from runtime.work import Work
 
 if TYPE_CHECKING:
     from runtime.context import Context
@@ -25,26 +24,29 @@ FinishReason = Literal["running", "stop", "length", "cancelled"]
 
 
 class Generation:
-    """Text streaming into a context. Iterate to run it; let go of it, or `close()`, to end it early.
+    """Text streaming into a context. Iterate to run it (`for` or `async for`); let go of it, or `close()`, to end it early.
 
-    Afterwards `text` is what was generated, `span` a handle on its tokens, and `finish_reason` why it ended: "stop" (end
-    of text, a stop string, or the schema is complete), "length" (`max_tokens`, or the model's last position), "cancelled".
+    Afterwards `text` is what was generated, `span` a handle on its tokens, `choices` what was drawn and how likely it was, and
+    `finish_reason` why it ended: "stop" (end of text, a stop string, or the schema is complete), "length" (`max_tokens`, or the
+    model's last position), "cancelled".
     """
 
     def __init__(self, context: Context, sampling: Sampling) -> None:
+        engine = context.engine
         self.context = context
         self.sampling = sampling
         self.finish_reason: FinishReason = "running"
+        self.choices: list[Choice] = []
+        """Every token that was sampled, in order, with its log-probability; forced ones are not among them."""
+        self.number = engine.scheduler.number()
+        self.grammar = engine.grammars.compile(sampling.schema) if sampling.schema is not None else None
+        self.only = None
+        self.sampler = Sampler(sampling, engine.vocabulary, context.row.ids)
         self._span = context.span(len(context), len(context))
-        engine = context.engine
-        self._grammar = engine.grammar(sampling.schema) if sampling.schema is not None else None
-        self._stream = TextStream(engine.tokenizer.backend_tokenizer, context.token_ids[-_DECODER_CONTEXT:], sampling.stop)
-        seed = random.randrange(2**63) if sampling.seed is None else sampling.seed
-        self._generator = torch.Generator().manual_seed(seed)
+        self._stream = TextStream(engine.tokenizer.backend_tokenizer, context.row.ids[-_DECODER_CONTEXT:], sampling.stop)
+        self._pieces: list[str] = []  # what each token added to the text
         self._cancelled = threading.Event()
         self._advancing = threading.Lock()
-        # The pieces know their generation weakly: without a cycle, it ends as soon as the loop over it is left.
-        self._pieces = type(self)._run(weakref.proxy(self))
 
     @property
     def start(self) -> int:
@@ -61,19 +63,37 @@ class Generation:
         """All text generated so far."""
         return self._stream.text
 
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         try:
             with self._advancing:
-                return next(self._pieces)
+                return next(advance([self]))[1]
         except BaseException:
             self._end("cancelled")
             raise
         finally:
-            if self._cancelled.is_set():
+            if self.cancelled:
                 self._end("cancelled")
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        loop = asyncio.get_running_loop()
+        try:
+            piece = await loop.run_in_executor(self.context.engine.executor, next, self, None)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
 
     def run(self) -> str:
         """Generate to the end and return the text."""
@@ -83,7 +103,6 @@ class Generation:
 
     def close(self) -> None:
         """End here; what was generated stays."""
-        self._pieces.close()
         self._end("cancelled")
 
     def cancel(self) -> None:
@@ -93,68 +112,107 @@ class Generation:
             self._end("cancelled")
             self._advancing.release()
 
-    def _end(self, reason: FinishReason) -> None:
-        if self.finish_reason == "running":
-            self.finish_reason = reason
-            self.context.finish(self)
+    # What follows is for the runtime's own modules.
 
-    def _run(self) -> Generator[str]:
-        while self.finish_reason == "running":
-            for token in self._next_tokens():
-                if piece := self._take(token):
-                    yield piece
+    def prepare(self) -> tuple[str, Work | None]:
+        """Take the tokens that are forced; their text, and the work that brings the next token (None at the end)."""
+        if self.finish_reason == "running" and self.cancelled:
+            self._end("cancelled")
+        piece = ""
+        if self.grammar is not None:
+            while self.finish_reason == "running" and (forced := self.grammar.forced()):
+                piece += self.take(forced)
+            if self.grammar.finished:
+                self._end("stop")
+        if self.finish_reason != "running":
+            return piece + self._stream.flush(), None
+        return piece, Work(self.context, self, self.number)
+
+    def receive(self, work: Work) -> str:
+        """Take the token that a work brought; the text that it makes certain."""
+        if work.error is not None:
+            self._end("cancelled")
+            raise work.error
+        if work.choice is None:
+            self._end("cancelled")
+            return ""
+        token = work.choice.token
+        if (token in self.context.engine.eos_ids and not self.sampling.ignore_eos) or token in self.sampling.stop_ids:
+            self._end("stop")
+            return ""
+        self.choices.append(work.choice)
+        if self.grammar is not None:
+            self.grammar.accept(token)
+        return self.take([token])
+
+    def take(self, tokens: Sequence[int]) -> str:
+        """Put tokens into the context that the grammar has accepted; the text that they make certain."""
+        piece = ""
+        with self.context.engine.lock:
+            for token in tokens:
+                piece += self._take(token)
                 if self.finish_reason != "running":
                     break
-        if rest := self._stream.flush():
-            yield rest
+        return piece
 
     def _take(self, token: int) -> str:
-        """Put a token into the context; the text that it makes certain."""
         try:
             self.context.push([token])
         except PositionsExhausted:
             self._end("length")
             return ""
         self._span.stop = len(self.context)
+        self.sampler.accept(token)
         piece = self._stream.push(token)
+        self._pieces.append(self._stream.last)
         if self._stream.stopped:
-            self._trim()
+            self._trim(self._stream.removed)
             self._end("stop")
-        elif len(self._span) >= self.sampling.max_tokens:
+        elif len(self._pieces) >= self.sampling.max_tokens:
             self._end("length")
         return piece
 
-    def _next_tokens(self) -> list[int]:
-        """The forced tokens, or one sampled token, or none when the text is at its end."""
-        if self._cancelled.is_set():
-            self._end("cancelled")
-            return []
-        if self._grammar is not None:
-            if forced := self._grammar.forced():
-                return forced
-            if self._grammar.finished:
-                self._end("stop")
-                return []
-        logits = self.context.logits()
-        if self._grammar is not None:
-            logits = self._grammar.mask(logits)
-        token = choose(logits, self.sampling, self._generator)
-        if token in self.context.engine.eos_ids and not self.sampling.ignore_eos:
-            self._end("stop")
-            return []
-        if self._grammar is not None:
-            self._grammar.accept(token)
-        return [token]
-
-    def _trim(self) -> None:
-        """Take the stop string out of the context; a token that is part text, part stop is encoded anew."""
-        engine, text, start = self.context.engine, self.text, self._span.start
-        before = self.context.token_ids[max(0, start - _DECODER_CONTEXT) : start]
-        skip = len(engine.decode(before))
-        ids = self._span.token_ids
-        kept = len(ids)
-        while not text.startswith(decoded := engine.decode([*before, *ids[:kept]])[skip:]):
+    def _trim(self, count: int) -> None:
+        """Take the last characters out of the context; a token that is part text, part stop string is encoded anew."""
+        kept = len(self._pieces)
+        while count > 0:
             kept -= 1
-        rest = text[len(decoded) :]
-        self.context.cut(start + kept, engine.encode(rest) if rest else [])
-        self._span.start, self._span.stop, self._span.alive = start, len(self.context), True
+            count -= len(self._pieces[kept])
+        rest = self._pieces[kept][:-count] if count < 0 else ""
+        while kept and not self._pieces[kept - 1]:  # bytes of a character that the next token completes
+            kept -= 1
+        start = self._span.start
+        cut = len(self.context) - len(self._pieces) + kept
+        self.context.cut(cut, self.context.engine.encode(rest) if rest else [])
+        self._span.start, self._span.stop, self._span.alive = min(start, cut), len(self.context), True
+
+    def _end(self, reason: FinishReason) -> None:
+        if self.finish_reason == "running":
+            self.finish_reason = reason
+            self.context.finish(self)
+            self.context.engine.scheduler.finished(self)
+
+
+def advance(generations: Sequence[Generation]) -> Iterator[tuple[Generation, str]]:
+    """Run generations of one engine together; their pieces of text as they come."""
+    works: dict[Work, Generation] = {}
+    todo = list(generations)
+    try:
+        while todo or works:
+            for generation in todo:
+                piece, work = generation.prepare()
+                if piece:
+                    yield generation, piece
+                if work is not None:
+                    works[work] = generation
+            todo = []
+            if works:
+                scheduler = next(iter(works)).context.engine.scheduler
+                scheduler.wait(list(works))
+                done = [work for work in works if work.done]
+                todo = [works.pop(work) for work in done]
+                pieces = [generation.receive(work) for work, generation in zip(done, todo, strict=True)]
+                yield from ((generation, piece) for generation, piece in zip(todo, pieces, strict=True) if piece)
+    finally:
+        if works:
+            next(iter(works)).context.engine.scheduler.withdraw(list(works))

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from runtime import attention
 from runtime.errors import ModelBroken, ModelNotFound, UnsupportedDevice, UnsupportedModel, first_line
+from runtime.models.recurrent import is_recurrent
 
 BUNDLED = Path(__file__).parent / "ember"
 """The folder of the model that comes with the package."""
 
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+TESTED = "llama mistral qwen2 qwen3 qwen3_moe gemma2 gemma3_text phi3 olmo2 smollm3 granite gpt_oss stablelm gpt_neox".split()
+"""Model types that the tests run; any other is compared with its own attention before it is believed."""
 
+_LAYERS = {"full_attention", "sliding_attention"}
 # Rotary embeddings that turn a key the same way however long the context becomes. (A "dynamic" one changes only behind the
 # last position that the model knows, where no context goes.)
 _ROTARY = ("default", "linear", "llama3", "yarn", "dynamic")
@@ -27,7 +41,7 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def load_model(
-    name: str | os.PathLike[str] | None, device: str, dtype: str
+    name: str | os.PathLike[str] | None, device: str, dtype: str, bits: int | None = None
 ) -> tuple[Path, PreTrainedModel, PreTrainedTokenizerFast]:
     """The folder, the model in evaluation mode with our attention, and the tokenizer.
 
@@ -35,11 +49,13 @@ def load_model(
         name: a folder, a Hugging Face model id (downloaded unless it is in the cache), or None for the bundled model.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: "auto" (float32 on a CPU, else what the weights are in), "float32", "bfloat16" or "float16".
+        bits: 8 or 4 to keep the weights of linear layers so small, by bitsandbytes; None: as `dtype` says.
     """
     folder = _folder(name)
     config = _config(folder)
     target = _device(device)
     type_ = _dtype(dtype, target)
+    more = {} if bits is None else _quantized(bits, type_, target)
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -48,9 +64,10 @@ def load_model(
             folder,
             config=config,
             dtype=type_,
-            attn_implementation=attention.NAME,
+            attn_implementation=None if is_recurrent(config.get_text_config()) else attention.NAME,
             output_loading_info=True,
             local_files_only=True,
+            **more,
         )
     except Exception as fault:  # the loaders of weights raise errors of many libraries
         raise ModelBroken(f"The weights in {folder} cannot be read ({first_line(fault)}). Download the model again.") from fault
@@ -73,7 +90,7 @@ def load_model(
         raise ModelBroken(
             f"The folder {folder} has no 'tokenizer.json': save the tokenizer in the fast format beside the weights."
         )
-    return folder, model.to(target).eval(), tokenizer
+    return folder, (model if more else model.to(target)).eval(), tokenizer
 
 
 def _folder(name: str | os.PathLike[str] | None) -> Path:
@@ -127,18 +144,63 @@ def _config(folder: Path) -> Any:
         kind = json.loads(file.read_text("utf-8"))["model_type"]
     except (ValueError, KeyError, TypeError) as fault:
         raise ModelBroken(f"{file} is not the configuration of a model: it is no JSON, or names no 'model_type'.") from fault
-    if kind not in SUPPORTED:
-        raise UnsupportedModel(f"Models of type '{kind}' are not supported yet: use one of type {', '.join(SUPPORTED)}.")
+    if kind not in CONFIG_MAPPING or CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModel(
+            f"'{kind}' is no type of model that writes text, as far as the installed transformers knows: use another model, or update "
+            "transformers."
+        )
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as fault:
         raise ModelBroken(f"{file} cannot be read ({first_line(fault)}).") from fault
-    rotary = config.rope_parameters["rope_type"]  # transformers puts the older `rope_scaling` there too
-    if rotary not in _ROTARY:
+    if not is_recurrent(config.get_text_config()):
+        _check_layers(kind, config.get_text_config())
+    for rotary in _rotary_types(getattr(config, "rope_parameters", None) or {}):
+        if rotary in _ROTARY:
+            continue
         raise UnsupportedModel(
             f"Rotary embeddings of type '{rotary}' are not supported yet: use a model with one of type {', '.join(_ROTARY)}."
         )
     return config
+
+
+def _check_layers(kind: str, config: Any) -> None:
+    """Raise `UnsupportedModel` for layers whose tokens cannot be dropped one by one."""
+    if getattr(config, "kv_lora_rank", None):
+        raise UnsupportedModel(
+            f"Models of type '{kind}' keep keys and values compressed over heads (MLA), which this runtime cannot hold token by token: "
+            "use another model."
+        )
+    if strange := sorted(set(getattr(config, "layer_types", None) or ()) - _LAYERS):
+        raise UnsupportedModel(
+            f"Models of type '{kind}' have layers of type '{strange[0]}', which are not supported: use another model."
+        )
+
+
+def _rotary_types(parameters: Mapping[str, Any]) -> list[str]:
+    """The kinds of rotary embedding of a model: one, or one for each type of layer."""
+    if "rope_type" in parameters:  # transformers puts the older `rope_scaling` there too
+        return [parameters["rope_type"]]
+    return [kind for each in parameters.values() if isinstance(each, Mapping) for kind in _rotary_types(each)]
+
+
+def _quantized(bits: int, dtype: Any, device: torch.device) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that make the weights smaller."""
+    if bits not in (4, 8):
+        raise UnsupportedDevice(f"Weights of {bits} bits are not known: use 8 or 4, or leave 'bits' out.")
+    if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
+        raise UnsupportedDevice(
+            f"Weights of {bits} bits need the packages bitsandbytes and accelerate: pip install 'recurrent-writer[quantize]'."
+        )
+    if bits == 8:
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else dtype,
+        )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _device(name: str) -> torch.device:

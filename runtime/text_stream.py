@@ -16,13 +16,19 @@ class TextStream:
         self._decoder = DecodeStream(ids=list(before), skip_special_tokens=True)
         self._stop = tuple(stop)
         self._held = ""
+        self._whole: list[int] = []  # the last token that was text by itself: a decoder that begins behind it keeps spaces
         self.text = ""
         """All text decoded so far; up to the stop string once one was met."""
+        self.last = ""
+        """What the last token added, before any stop string was looked for."""
         self.stopped = False
+        self.removed = 0
+        """How many characters a stop string, and what came behind it, took away from the end."""
 
     def push(self, token: int) -> str:
         """Take a token; return the text that is now certain to stay."""
-        piece = self._decoder.step(self._tokenizer, token) or ""
+        piece = self._step(token)
+        self.last = piece
         self.text += piece
         self._held += piece
         if not self._stop:
@@ -30,10 +36,21 @@ class TextStream:
         begins = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if begins:
             self.stopped = True
-            self.text = self.text[: len(self.text) - len(self._held) + min(begins)]
+            self.removed = len(self._held) - min(begins)
+            self.text = self.text[: -self.removed]
             released, self._held = self._held[: min(begins)], ""
             return released
         return self._release(len(self._held) - self._partial_stop())
+
+    def _step(self, token: int) -> str:
+        try:
+            piece = self._decoder.step(self._tokenizer, token) or ""
+        except Exception:  # the library has no other type for bytes that are no character and never will be
+            self._decoder = DecodeStream(ids=self._whole, skip_special_tokens=True)
+            piece = "\ufffd" + (self._decoder.step(self._tokenizer, token) or "")
+        if piece and self.last:
+            self._whole = [token]
+        return piece
 
     def flush(self) -> str:
         """The text that was held back for a stop string that did not come."""

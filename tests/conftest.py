@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
@@ -51,13 +40,33 @@ _SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 16,
 }
-_MODELS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
-    "llama": (LlamaConfig, LlamaForCausalLM, {}),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {}),
-    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 12}),
+_MORE: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 12},
+    "qwen2": {"hidden_size": 64},
+    "qwen3": {},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    "gemma2": {"sliding_window": 12, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0},
+    "gemma3_text": {
+        "sliding_window": 12,
+        "query_pre_attn_scalar": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "phi3": {"hidden_size": 64, "pad_token_id": 0},
+    "olmo2": {"hidden_size": 64},
+    "smollm3": {"hidden_size": 64, "pad_token_id": 0, "no_rope_layers": [1, 0]},
+    "granite": {"hidden_size": 64, "attention_multiplier": 0.2, "residual_multiplier": 0.5, "logits_scaling": 2.0},
+    "gpt_oss": {
+        "sliding_window": 12,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+    "stablelm": {"hidden_size": 64, "partial_rotary_factor": 0.25},
+    "gpt_neox": {"hidden_size": 64},
 }
-ARCHITECTURES = tuple(_MODELS)
+ARCHITECTURES = tuple(_MORE)
 
 _TEXT = [
     'Ada hid the brass key under the stair, and Bram saw it. "Why?" he said; nobody knew.',
@@ -93,12 +102,11 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Pr
 
     def make(architecture: str, positions: int = 256) -> Path:
         if (architecture, positions) not in made:
-            config_type, model_type, more = _MODELS[architecture]
             torch.manual_seed(7)
-            sizes = {**_SIZES, "max_position_embeddings": positions}
-            config = config_type(vocab_size=len(tiny_tokenizer), **sizes, **more)
+            sizes = {**_SIZES, **_MORE[architecture], "max_position_embeddings": positions}
+            config = AutoConfig.for_model(architecture, vocab_size=len(tiny_tokenizer), **sizes)
             config.eos_token_id = tiny_tokenizer.eos_token_id
-            model = model_type(config)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             for parameter in model.parameters():  # away from the flat logits of a fresh model
                 parameter.data *= 4 if parameter.ndim > 1 else 1
             folder = tmp_path_factory.mktemp(architecture)
@@ -125,8 +133,6 @@ def eager() -> Callable[[Path], Callable[[list[int]], torch.Tensor]]:
     loaded: dict[Path, PreTrainedModel] = {}
 
     def of(folder: Path) -> Callable[[list[int]], torch.Tensor]:
-        from transformers import AutoModelForCausalLM
-
         if folder not in loaded:
             loaded[folder] = AutoModelForCausalLM.from_pretrained(
                 folder, attn_implementation="eager", dtype=torch.float32
@@ -139,3 +145,15 @@ def eager() -> Callable[[Path], Callable[[list[int]], torch.Tensor]]:
         return logits
 
     return of
+
+
+def make_it_say(monkeypatch: pytest.MonkeyPatch, engine: Any, ids: Iterable[int]) -> None:
+    """Make the model want exactly these tokens, one after the other."""
+    wanted = iter(ids)
+
+    def forward(batch: Any) -> torch.Tensor:
+        row = torch.full((len(batch.wanted), engine.vocab_size), -10.0)
+        row[:, next(wanted)] = 10.0
+        return row
+
+    monkeypatch.setattr(engine.decoder, "forward", forward)

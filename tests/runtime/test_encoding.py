@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from runtime import Engine, Sampling
+from tests.conftest import make_it_say
 
 SPACE = "\u2581"
 SPACERS = {
@@ -67,12 +68,7 @@ def test_the_marks_of_the_chat_template_come_back_as_they_are(spaced):
 
 
 def test_a_stop_string_inside_a_token_leaves_the_text_before_it(spaced, monkeypatch):
-    wanted = iter(spaced.encode(" brass"))
-
-    def choose(*_):
-        return next(wanted)
-
-    monkeypatch.setattr("runtime.generation.choose", choose)
+    make_it_say(monkeypatch, spaced, spaced.encode(" brass"))
     with spaced.context("Ada hid the") as context:
         assert context.generate(Sampling(stop="ass")).run() == " br"
         assert spaced.decode(context.token_ids) == "Ada hid the br"
@@ -81,3 +77,22 @@ def test_a_stop_string_inside_a_token_leaves_the_text_before_it(spaced, monkeypa
 def test_byte_level_tokens_stay_as_they_were(tiny_engine):
     for text in ("Ada hid", " the key", "\u4f60\u597d", "<|turn|>user\n", ""):
         assert tiny_engine.encode(text) == list(tiny_engine.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_bytes_that_are_no_character_do_not_end_the_text(spaced, monkeypatch):
+    byte = spaced.tokenizer.convert_tokens_to_ids
+    said = [
+        *spaced.encode(" hid key"),
+        byte("<0xC3>"),
+        byte("<0xA9>"),
+        byte("<0xC3>"),
+        *spaced.encode(" key"),
+        byte("<0xFF>"),
+        *spaced.encode(" the"),
+    ]
+    make_it_say(monkeypatch, spaced, said)
+    with spaced.context("Ada hid the") as context:
+        text = context.generate(Sampling(temperature=0, max_tokens=len(said))).run()
+    assert text.startswith(" hid key\u00e9")
+    assert text.count(" key") == 2
+    assert text.endswith(" the")

@@ -7,12 +7,12 @@ import threading
 from itertools import permutations
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import Engine, Sampling
 from runtime.errors import ContextBusy, SlotsExhausted, UnsupportedSchema
+from tests.conftest import make_it_say
 
 
 @pytest.fixture
@@ -20,19 +20,6 @@ def context(tiny_engine):
     with tiny_engine.context("Ada hid the brass key under the stair.") as context:
         yield context
     tiny_engine.check()
-
-
-def script(monkeypatch, engine, ids):
-    """Make the model want exactly these tokens, one after the other."""
-    wanted = iter(ids)
-
-    def logits(_self, slots, new):
-        slots += engine.pool.take(len(new))
-        row = torch.full((engine.vocab_size,), -10.0)
-        row[next(wanted)] = 10.0
-        return row
-
-    monkeypatch.setattr(type(engine), "extend", logits)
 
 
 def test_the_same_seed_gives_the_same_text(context):
@@ -56,7 +43,7 @@ def test_the_pieces_are_the_text_and_the_tokens_stay(context, tiny_engine):
 
 
 def test_the_end_token_ends_the_text_and_does_not_stay(context, tiny_engine, monkeypatch):
-    script(monkeypatch, tiny_engine, [*tiny_engine.encode("Why?"), tiny_engine.tokenizer.eos_token_id])
+    make_it_say(monkeypatch, tiny_engine, [*tiny_engine.encode("Why?"), tiny_engine.tokenizer.eos_token_id])
     generation = context.generate(Sampling(temperature=0))
     assert generation.run() == "Why?"
     assert generation.finish_reason == "stop"
@@ -65,7 +52,7 @@ def test_the_end_token_ends_the_text_and_does_not_stay(context, tiny_engine, mon
 
 def test_the_end_token_can_be_ignored(context, tiny_engine, monkeypatch):
     end = tiny_engine.tokenizer.eos_token_id
-    script(monkeypatch, tiny_engine, [end] * 9)
+    make_it_say(monkeypatch, tiny_engine, [end] * 9)
     generation = context.generate(Sampling(temperature=0, max_tokens=4, ignore_eos=True))
     generation.run()
     assert generation.span.token_ids == [end] * 4
@@ -81,7 +68,7 @@ def test_the_end_token_can_be_ignored(context, tiny_engine, monkeypatch):
 )
 def test_a_stop_string_is_found_wherever_the_tokens_divide(tiny_engine, text, stop):
     with pytest.MonkeyPatch.context() as monkeypatch, tiny_engine.context([1]) as context:
-        script(monkeypatch, tiny_engine, [*tiny_engine.encode(text), tiny_engine.tokenizer.eos_token_id] + [5] * 99)
+        make_it_say(monkeypatch, tiny_engine, [*tiny_engine.encode(text), tiny_engine.tokenizer.eos_token_id] + [5] * 99)
         generation = context.generate(Sampling(temperature=0, stop=stop))
         streamed = "".join(generation)
         expected = text[: min((at for s in stop if (at := text.find(s)) >= 0), default=len(text))]
@@ -92,7 +79,7 @@ def test_a_stop_string_is_found_wherever_the_tokens_divide(tiny_engine, text, st
 
 def test_characters_of_many_bytes_come_whole(context, tiny_engine, monkeypatch):
     text = "\u4f60\u597d \U0001f600!"
-    script(monkeypatch, tiny_engine, [*tiny_engine.encode(text), tiny_engine.tokenizer.eos_token_id])
+    make_it_say(monkeypatch, tiny_engine, [*tiny_engine.encode(text), tiny_engine.tokenizer.eos_token_id])
     pieces = list(context.generate(Sampling(temperature=0)))
     assert "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces)
@@ -140,15 +127,15 @@ def test_cancel_ends_a_generation_that_nobody_advances(context):
 
 
 def test_cancel_from_another_thread_waits_for_the_token_at_hand(context, monkeypatch):
-    engine = type(context.engine)
-    extend, entered, go_on = engine.extend, threading.Event(), threading.Event()
+    decoder = context.engine.decoder
+    forward, entered, go_on = decoder.forward, threading.Event(), threading.Event()
 
-    def slow(*arguments):
+    def slow(batch):
         entered.set()
         assert go_on.wait(10)
-        return extend(*arguments)
+        return forward(batch)
 
-    monkeypatch.setattr(engine, "extend", slow)
+    monkeypatch.setattr(decoder, "forward", slow)
     generation = context.generate(Sampling(max_tokens=50, seed=1, ignore_eos=True))
     thread = threading.Thread(target=generation.run)
     thread.start()
@@ -227,12 +214,9 @@ def test_text_under_a_schema_is_an_instance_of_it(context, schema, seed):
 def test_forced_tokens_are_not_sampled_one_by_one(context):
     schema = {"type": "object", "properties": {"a_rather_long_key": {"const": "and its value"}},
               "required": ["a_rather_long_key"], "additionalProperties": False}  # fmt: skip
-    calls = []
-    extend = type(context.engine).extend
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(type(context.engine), "extend", lambda *a: calls.append(1) or extend(*a))
-        assert context.generate(Sampling(schema=schema)).run() == '{"a_rather_long_key":"and its value"}'
-    assert len(calls) <= 2
+    steps = context.engine.stats.steps
+    assert context.generate(Sampling(schema=schema)).run() == '{"a_rather_long_key":"and its value"}'
+    assert context.engine.stats.steps - steps <= 2
 
 
 def test_a_schema_that_cannot_be_enforced_says_so(context):

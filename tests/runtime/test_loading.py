@@ -8,6 +8,7 @@ import shutil
 import huggingface_hub
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from runtime import Engine, Sampling
 from runtime.errors import (
@@ -49,6 +50,26 @@ def test_weights_can_be_run_in_half_precision(make_checkpoint, eager):
         assert engine.pool.keys.dtype == torch.bfloat16
         assert context.logits().dtype == torch.float32
         assert (context.logits() - eager(path)(context.token_ids)).abs().max() < 1
+
+
+@pytest.mark.parametrize(("bits", "close"), [(8, 0.05), (4, 0.3)])
+def test_weights_can_be_kept_in_few_bits(make_checkpoint, eager, bits, close):
+    path = make_checkpoint("qwen2")  # its rows are as long as bitsandbytes' blocks
+    with Engine.load(path, bits=bits, slots=100) as engine, engine.context([3, 5, 7, 9] * 5) as context:
+        assert any(parameter.dtype in (torch.int8, torch.uint8) for parameter in engine.model.parameters())
+        expected = eager(path)(context.token_ids)
+        assert (context.logits() - expected).norm() < close * expected.norm()
+        context.drop(context.span(3, 6), mode="rotate")
+        context.generate(Sampling(max_tokens=3)).run()
+
+
+def test_few_bits_without_the_package_is_one_sentence(make_checkpoint, monkeypatch):
+    with pytest.raises(UnsupportedDevice, match="3 bits are not known: use 8 or 4"):
+        Engine.load(make_checkpoint("llama"), bits=3)
+    monkeypatch.setattr("runtime.loading.find_spec", lambda _: None)
+    with pytest.raises(UnsupportedDevice, match=r"pip install 'recurrent-writer\[quantize\]'") as fault:
+        Engine.load(make_checkpoint("llama"), bits=8)
+    one_sentence(fault)
 
 
 def one_sentence(fault):
@@ -171,12 +192,53 @@ def test_a_config_that_is_none(folder, text):
         Engine.load(folder)
 
 
-@pytest.mark.parametrize("kind", ["mamba2", "bert", "deepseek_v3", "something_new"])
-def test_an_unsupported_architecture_is_named(folder, kind):
+@pytest.mark.parametrize("kind", ["vit", "something_new"])
+def test_what_does_not_write_text_is_named(folder, kind):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}))
-    with pytest.raises(UnsupportedModel, match=f"'{kind}' are not supported yet: use one of type llama") as fault:
+    with pytest.raises(UnsupportedModel, match=f"'{kind}' is no type of model that writes text") as fault:
         Engine.load(folder)
+    one_sentence(fault)
+
+
+def save_tiny(folder, tokenizer, kind, **sizes):
+    torch.manual_seed(3)
+    small = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 32,
+    }
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), eos_token_id=None, bos_token_id=None, pad_token_id=None, **small, **sizes
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():  # away from the flat logits of a fresh model
+        parameter.data *= 6 if parameter.ndim > 1 else 1
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "cohere", "starcoder2", "opt"])
+def test_a_type_that_no_test_names_is_compared_with_itself_and_runs(kind, tmp_path, tiny_tokenizer, eager):
+    save_tiny(tmp_path, tiny_tokenizer, kind)
+    with Engine.load(tmp_path) as engine, engine.context([3, 5, 7, 9] * 5) as context:
+        context.drop(context.span(4, 9))
+        assert (context.logits() - eager(tmp_path)(context.token_ids)).abs().max() < 1e-4
+
+
+def test_a_model_that_looks_ahead_is_refused(tmp_path, tiny_tokenizer):
+    save_tiny(tmp_path, tiny_tokenizer, "bert")
+    with pytest.raises(UnsupportedModel, match="'bert'.* use another model") as fault:
+        Engine.load(tmp_path)
+    one_sentence(fault)
+
+
+def test_compressed_keys_and_values_are_refused(tmp_path, tiny_tokenizer):
+    save_tiny(tmp_path, tiny_tokenizer, "deepseek_v3", kv_lora_rank=8, q_lora_rank=8, qk_rope_head_dim=8, v_head_dim=8)
+    with pytest.raises(UnsupportedModel, match=r"'deepseek_v3' keep keys and values compressed over heads \(MLA\)") as fault:
+        Engine.load(tmp_path)
     one_sentence(fault)
 
 

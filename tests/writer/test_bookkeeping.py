@@ -99,7 +99,7 @@ def test_a_capable_instruct_model_answers_these_prompts_as_they_ask(tiny_engine)
     bookkeeping = Bookkeeping.read(recorded["reply"], memory)
     assert [item.number for item in bookkeeping.drop] == [7]
     assert len(revise(memory, bookkeeping)) == len(memory) + 2
-    grammar = tiny_engine.grammar(Bookkeeping.schema(len(memory)))
+    grammar = tiny_engine.grammars.compile(Bookkeeping.schema(len(memory)))
     for token in tiny_engine.encode(bookkeeping.to_json(), special=False):
         grammar.accept(token)
     assert grammar.finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -47,7 +48,13 @@ def scripted(monkeypatch):
         adds = [{"sentence": f"Ada did {number}.", "why": "it matters"}]
         return json.dumps({"drop": [], "add": adds, "plans": [f"Plan {number} {x}." for x in "abc"]})
 
-    monkeypatch.setattr(Generation, "_run", run)
+    def prepare(self):
+        if self not in running:
+            running[self] = run(self)
+        return next(running[self], ""), None
+
+    running = WeakKeyDictionary()
+    monkeypatch.setattr(Generation, "prepare", prepare)
     return written
 
 

@@ -79,7 +79,7 @@ _PARAMETERS = {
 class _Runner:
     def __init__(self, engine: Engine, context: Context, tools: Tools, prune: bool) -> None:
         self.engine, self.context, self.tools, self.prune = engine, context, tools, prune
-        self.grammar = engine.grammar(schema(list(tools)))
+        self.grammar = engine.grammars.compile(schema(list(tools)))
         self.stream = TextStream(engine.tokenizer.backend_tokenizer, [], ())
         self.reader = TreeReader()
         self.emitted = self.calls = 0

@@ -1,0 +1,143 @@
+"""One forward pass: the new tokens of any number of contexts, laid end to end, and what each of them sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels import SlotTable, slot_attention
+from runtime.slots import SlotPool, Slots
+
+
+@dataclass(frozen=True)
+class Segment:
+    """New tokens of one context that stand together, and everything that they see."""
+
+    ids: Sequence[int]
+    slots: Slots
+    """`[n]`: the slots of what they see, in order; their own are the last."""
+    positions: Slots
+    """`[n]`: the positions of the same."""
+    wanted: bool = True
+    """Whether the logits behind its last token are wanted."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Segments that one attention call serves: tokens `start` to `stop` of the batch."""
+
+    start: int
+    stop: int
+    table: SlotTable
+
+
+class Batch:
+    """Segments as tensors, on the pool's device. Decodes (one token) share an attention call, other segments have one each."""
+
+    def __init__(self, pool: SlotPool, segments: Sequence[Segment]) -> None:
+        self.pool = pool
+        # Shortest first: decodes of like length stand together.
+        order = sorted(range(len(segments)), key=lambda at: (len(segments[at].ids), len(segments[at].slots)))
+        ordered = [segments[at] for at in order]
+        device = pool.shape.device
+        self.ids = torch.tensor([token for segment in ordered for token in segment.ids], device=device)
+        """Token ids, int64 `[T]`."""
+        new = [(segment.slots[-len(segment.ids) :], segment.positions[-len(segment.ids) :]) for segment in ordered]
+        self._new_slots = np.concatenate([slots for slots, _ in new])
+        self._new_positions = np.concatenate([positions for _, positions in new])
+        self.slots = torch.from_numpy(self._new_slots).to(device)
+        """Where the new keys and values go, int64 `[T]`."""
+        self.positions = torch.from_numpy(self._new_positions).to(device)
+        """Their positions, int64 `[T]`."""
+        ends = np.cumsum([len(segment.ids) for segment in ordered])
+        self.wanted = [at for at in order if segments[at].wanted]
+        """Which segments' logits are wanted, in the order in which a decoder gives them."""
+        last = [end - 1 for end, segment in zip(ends.tolist(), ordered, strict=True) if segment.wanted]
+        self.ends = torch.tensor(last, dtype=torch.long, device=device)
+        """Their last tokens, int64 `[wanted]`."""
+        self._groups = list(_groups(ordered, ends, device))
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        scale: float,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        """Store the new keys and values `[T, kv_heads, head_dim]`, and let the queries `[T, heads, head_dim]` read."""
+        pool = self.pool
+        pool.write(layer, self.slots, keys, values)
+        outs = []
+        for group in self._groups:
+            rows = group.table.slots.shape[0]
+            out = slot_attention(
+                query[group.start : group.stop].view(rows, -1, *query.shape[1:]),
+                pool.keys[layer],
+                pool.values[layer],
+                group.table,
+                scale=scale,
+                sliding_window=sliding_window,
+                softcap=softcap,
+                sinks=sinks,
+            )
+            outs.append(out.flatten(0, 1))
+        return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+    def settle(self) -> None:
+        """After the forward: note in the pool which positions the new keys stand for."""
+        self.pool.positions[self._new_slots] = self._new_positions
+
+
+def _groups(ordered: Sequence[Segment], ends: Slots, device: torch.device) -> list[_Group]:
+    groups: list[_Group] = []
+    at = 0
+    while at < len(ordered):
+        stop = at + 1
+        if len(ordered[at].ids) == 1:
+            stop = _like_lengths(ordered, at)
+        begin = int(ends[at]) - len(ordered[at].ids)
+        groups.append(_Group(begin, int(ends[stop - 1]), _table(ordered[at:stop], device)))
+        at = stop
+    return groups
+
+
+def _like_lengths(ordered: Sequence[Segment], at: int) -> int:
+    """How far decodes can share a table without reading more padding than tokens."""
+    total, stop = 0, at
+    while stop < len(ordered) and len(ordered[stop].ids) == 1:
+        length = len(ordered[stop].slots)
+        total += length
+        if length * (stop + 1 - at) > 2 * total + 64:
+            break
+        stop += 1
+    return stop
+
+
+def _table(segments: Sequence[Segment], device: torch.device) -> SlotTable:
+    lengths = np.array([len(segment.slots) for segment in segments])
+    width = int(lengths.max())
+    if len(segments) == 1:
+        slots, positions = segments[0].slots[None], segments[0].positions[None]
+    else:
+        slots, positions = np.zeros((2, len(segments), width), np.int64)
+        for row, segment in enumerate(segments):
+            slots[row, : len(segment.slots)] = segment.slots
+            positions[row, : len(segment.slots)] = segment.positions
+    first = int(slots[0, 0])
+    together = len(segments) == 1 and slots[0, -1] - first == width - 1 and bool((np.diff(slots[0]) == 1).all())
+    return SlotTable(
+        torch.from_numpy(slots).to(device),
+        torch.from_numpy(positions).to(device),
+        torch.from_numpy(lengths).to(device),
+        first=first if together else None,
+        full=bool((lengths == width).all()),
+    )

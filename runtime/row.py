@@ -1,0 +1,91 @@
+"""The tokens of a context, and for each where its key and value lie and which position it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from runtime.slots import Slots
+
+_SLOT, _ORIGIN, _POSITION = range(3)
+
+
+class Row:
+    """Three columns of numbers beside the token ids, which grow and shrink together.
+
+    A token without a slot (0) is not encoded yet. A token whose key was turned to another position has its slot, and in `origins`
+    the slot of the key as it was encoded: every later turn starts from there.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self._columns = np.zeros((3, 64), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def slots(self) -> Slots:
+        """Slot of each token, 0 for none. A view: it holds until the next change of length."""
+        column: Slots = self._columns[_SLOT, : len(self.ids)]
+        return column
+
+    @property
+    def origins(self) -> Slots:
+        """Slot of each token's key as it was encoded, 0 where that is the token's slot itself."""
+        column: Slots = self._columns[_ORIGIN, : len(self.ids)]
+        return column
+
+    @property
+    def positions(self) -> Slots:
+        """Position of each token."""
+        column: Slots = self._columns[_POSITION, : len(self.ids)]
+        return column
+
+    @property
+    def owned(self) -> Slots:
+        """Every slot that belongs to the row, a new array."""
+        return np.concatenate([self.slots, self.origins])
+
+    def next_position(self, at: int) -> int:
+        """The position behind token `at - 1`."""
+        return int(self.positions[at - 1]) + 1 if at else 0
+
+    def splice(self, start: int, stop: int, ids: Sequence[int]) -> None:
+        """Put `ids` in the place of tokens `start` to `stop`: without slots, at positions that follow `start`.
+
+        The tokens behind keep theirs.
+        """
+        length, begin = len(self.ids) + len(ids) - (stop - start), self.next_position(start)
+        if length > self._columns.shape[1]:
+            grown = np.zeros((3, 2 * length), np.int64)
+            grown[:, : len(self.ids)] = self._columns[:, : len(self.ids)]
+            self._columns = grown
+        end = start + len(ids)
+        if end != stop:
+            self._columns[:, end:length] = self._columns[:, stop : len(self.ids)].copy()
+        self._columns[:2, start:end] = 0
+        self._columns[_POSITION, start:end] = np.arange(begin, begin + len(ids))
+        self.ids[start:stop] = ids
+
+    def clear(self, start: int, stop: int) -> Slots:
+        """Take the slots of some tokens away and return them."""
+        taken: Slots = self._columns[:2, start:stop].flatten()
+        self._columns[:2, start:stop] = 0
+        return taken
+
+    def pending(self) -> list[tuple[int, int]]:
+        """The runs of tokens that are not encoded, in order."""
+        missing = np.flatnonzero(self.slots == 0)
+        if len(missing) == 0:
+            return []
+        breaks = np.flatnonzero(np.diff(missing) > 1) + 1
+        edges = [0, *breaks.tolist(), len(missing)]
+        return [(int(missing[a]), int(missing[b - 1]) + 1) for a, b in pairwise(edges)]
+
+    def copy_from(self, other: Row) -> None:
+        """Become a row of the same tokens, slots and positions."""
+        self.ids = other.ids.copy()
+        self._columns = other._columns.copy()
