@@ -37,3 +37,7 @@ class TextTooLong(WriterError):
 
 class ModelTooSmall(WriterError):
     """The model knows too few positions for the prompts of a story."""
+
+
+class InvalidQuestion(WriterError):
+    """A question or its tools cannot be used, or no answer came."""

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from recurrent_writer.cli import doctor, stories, write
-from recurrent_writer.cli.console import complain, reason
+from recurrent_writer.cli import doctor, reason, stories, write
+from recurrent_writer.cli.console import complain, file_fault
 from recurrent_writer.errors import WriterError
 
 
@@ -34,6 +34,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("write")(write.write)
+app.command("reason")(reason.reason)
+app.command("replay")(reason.replay)
 app.command("doctor")(doctor.doctor)
 app.add_typer(stories.app, name="stories")
 
@@ -69,7 +71,7 @@ def _one_sentence() -> Iterator[None]:
     except BrokenPipeError:
         _leave(141)
     except OSError as fault:
-        _leave(2, reason(fault))
+        _leave(2, file_fault(fault))
     except UnicodeError as fault:
         _leave(2, f"A text or the name of a file is not UTF-8 ({fault}): give it in UTF-8.")
     except KeyboardInterrupt:

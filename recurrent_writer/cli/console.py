@@ -47,7 +47,7 @@ def remark(sentence: str) -> None:
     stderr.print(Text(visible(sentence), style="dim"), soft_wrap=True)
 
 
-def reason(fault: OSError) -> str:
+def file_fault(fault: OSError) -> str:
     """What the operating system has against a file, in a sentence."""
     file = fault.filename or "A file or the output"
     return f"{file} cannot be read or written: {fault.strerror or fault}. Mend that, or name another place."

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recurrent_writer import manuscript
-from recurrent_writer.cli.console import Screen, reason, remark, visible
+from recurrent_writer.cli.console import Screen, file_fault, remark, visible
 from recurrent_writer.errors import WriterError
 from recurrent_writer.library import library_folder, story_names
 from recurrent_writer.story import Story
@@ -45,7 +45,7 @@ def list_(stories: Library = None) -> None:
         try:
             story = Story.open(library, name)
         except (WriterError, OSError) as fault:
-            why = reason(fault) if isinstance(fault, OSError) else str(fault)
+            why = file_fault(fault) if isinstance(fault, OSError) else str(fault)
             table.add_row(shown_name, "?", "", Text(visible(why)))
             continue
         written = story.log.events[-1].time[:16].replace("T", " ")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recurrent_writer.cli.console import ProseStream, remark, stderr, visible
+from recurrent_writer.cli.engine import load_engine
 from recurrent_writer.errors import InvalidStory
 from recurrent_writer.library import free_name, library_folder
 from recurrent_writer.prompt import DEFAULT_STYLE
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from recurrent_writer.writer import Writer
 
 DEFAULT_PARAGRAPHS = 12
-_ONE_THREAD = 20_000_000
-"""Below so many parameters a second thread saves nothing, and costs much on a machine that has other work."""
 # Control characters that JSON may hold as they are, and that a terminal obeys.
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
@@ -73,7 +72,7 @@ def write(
     else:
         assert story_name is not None
         story = Story.open(library, story_name, write=True)
-        engine = _load(model or story.settings.model or None)
+        engine = load_engine(model or story.settings.model or None)
     from recurrent_writer.writer import Writer
 
     with story, engine:
@@ -99,7 +98,7 @@ def _begin(library: Path, name: str, settings: Settings) -> tuple[Story, Any]:
     Story.check_new(library, name, settings.premise)
     from recurrent_writer.writer import Writer
 
-    engine = _load(settings.model or None)
+    engine = load_engine(settings.model or None)
     Writer.check_opening(engine, settings.premise, settings.style)
     return Story.create(library, name, settings), engine
 
@@ -108,17 +107,6 @@ def _lasting(model: str | None) -> str:
     """A model as a story keeps it: an id as it is, a folder by its whole path."""
     folder = Path(model or "").expanduser()
     return str(folder.resolve()) if model and folder.is_dir() else model or ""
-
-
-def _load(model: str | None) -> Any:
-    import torch
-
-    from runtime import Engine
-
-    engine = Engine.load(model)
-    if engine.model.num_parameters() < _ONE_THREAD:
-        torch.set_num_threads(1)
-    return engine
 
 
 def _take(writer: Writer) -> Iterator[str]:

@@ -18,7 +18,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("block", blocks("sh"), ids=["write along", "a novel"])
+@pytest.mark.parametrize("block", blocks("sh"), ids=["write along", "a novel", "a question"])
 def test_the_commands_of_each_use(block, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line in block.splitlines():
