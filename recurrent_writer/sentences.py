@@ -8,7 +8,7 @@ import re
 _END = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)]*\s+(?=[\"'\u201c\u2018(]*[A-Z0-9])|(?<=[\u3002\uff01\uff1f])")
 
 # A phrase four times or more in succession: a model has run into a circle.
-_CIRCLE = re.compile(r"\b(\w.{2,80}?)(?:[\s,;.]+\1){3,}")
+_CIRCLE = re.compile(r"\b(\w.{2,80}?)(?:[\s,;.]*\1){3,}")
 
 
 def split(text: str) -> list[str]:

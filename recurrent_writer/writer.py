@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from recurrent_writer import prompt
 from recurrent_writer.bookkeeping import Bookkeeping, InvalidBookkeeping
@@ -28,17 +29,18 @@ MARK_TOKENS = 100
 """What the request for the bookkeeping and the marks of the chat template may take."""
 LEAST_POSITIONS = 4096
 ATTEMPTS = 3
+CIRCLE_TOKENS = 16
+"""Text may say again so many tokens that were there before, as a plan's in the paragraph; more become ever less likely (DRY)."""
 
 
 def paragraph_sampling(seed: int) -> Sampling:
     """How a paragraph is drawn."""
-    return Sampling(max_tokens=PARAGRAPH_TOKENS, temperature=0.7, top_p=0.95, min_p=0.05, seed=seed)
+    return _sampling(seed, PARAGRAPH_TOKENS, 0.7, None)
 
 
 def bookkeeping_sampling(seed: int, sentences: int) -> Sampling:
     """How the bookkeeping for a short memory of so many sentences is drawn."""
-    schema = Bookkeeping.schema(sentences)
-    return Sampling(max_tokens=BOOKKEEPING_TOKENS, temperature=0.6, top_p=0.95, min_p=0.05, seed=seed, schema=schema)
+    return _sampling(seed, BOOKKEEPING_TOKENS, 0.6, Bookkeeping.schema(sentences))
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,19 @@ class Writer:
         """A seed that depends on the story's own and on where in it we are: a run that was cut off goes on as it would have."""
         key = f"{self.story.settings.seed}/{len(self.story.steps)}/{purpose}/{attempt}"
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+
+
+def _sampling(seed: int, max_tokens: int, temperature: float, schema: dict[str, Any] | None) -> Sampling:
+    return Sampling(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=0.95,
+        min_p=0.05,
+        dry_multiplier=0.8,
+        dry_allowed_length=CIRCLE_TOKENS,
+        seed=seed,
+        schema=schema,
+    )
 
 
 def _positions(engine: Engine) -> int:

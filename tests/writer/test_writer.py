@@ -221,8 +221,9 @@ def test_tokens_are_counted(engine, story):
     assert step.seconds > 0
 
 
-def test_a_paragraph_that_runs_in_a_circle_is_kept_once_and_that_is_said(engine, story, scripted):
-    scripted["paragraphs"].append("Ada went on. " + "Bram said so, and " * 9 + "that was all.")
+@pytest.mark.parametrize("circle", ["Bram said so, and " * 9 + "that was all.", "Bram said so, and that was all." * 5])
+def test_a_paragraph_that_runs_in_a_circle_is_kept_once_and_that_is_said(engine, story, scripted, circle):
+    scripted["paragraphs"].append("Ada went on. " + circle)
     events = one_step(Writer(engine, story))
     assert events[-1].paragraph == "Ada went on. Bram said so, and that was all."
     assert any("circle" in event.why for event in events if isinstance(event, Retracted))
