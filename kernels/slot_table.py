@@ -32,7 +32,8 @@ class SlotTable:
         """The keys or values of every row, `[rows, width, kv_heads, head_dim]`, from a layer's `[slots, kv_heads, head_dim]`."""
         if self.first is not None:
             return pool[self.first : self.first + self.slots.shape[1]][None]
-        return pool[self.slots]
+        # Six times as fast on a CPU as `pool[self.slots]`.
+        return pool.index_select(0, self.slots.flatten()).view(*self.slots.shape, *pool.shape[1:])
 
     def mask(self, queries: int, sliding_window: int | None) -> Tensor | None:
         """What the last `queries` tokens of every row see, bool `[rows, queries, width]`; None: everything.

@@ -74,6 +74,8 @@ class Engine:
             self._rotary, shape = found.rotary, found.shape
             if config.model_type not in TESTED:
                 check_agreement(model, shape)
+        self.fingerprints = model_fingerprint(model), tokenizer_fingerprint(tokenizer)
+        """What tells the model and the tokenizer from others."""
         self.pool = SlotPool(shape, 1 if self.recurrent is not None else slots or self._default_slots(shape))
         self.decoder: Decoder = FastDecoder(model) if fast and FastDecoder.serves(model) else Transformer(model)
         self.lock = threading.RLock()
@@ -273,11 +275,6 @@ class Engine:
         """Write keys, turned to other positions, and their values into other slots."""
         assert self._rotary is not None
         self.pool.rotate(sources, targets, positions, self._rotary.frequencies, interleaved=self._rotary.interleaved)
-
-    @cached_property
-    def fingerprints(self) -> tuple[str, str]:
-        """What tells the model and the tokenizer from others."""
-        return model_fingerprint(self.model), tokenizer_fingerprint(self.tokenizer)
 
     @cached_property
     def executor(self) -> ThreadPoolExecutor:

@@ -11,44 +11,59 @@ from torch.nn.functional import embedding, silu
 from transformers import PreTrainedModel
 
 from runtime.batch import Batch
+from runtime.models.matrix import Matrix
 
 FAST = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """The model types that this forward serves."""
 
 
+class _Norm:
+    """Root mean square norm over the last dimension, in float32 inside as the modules do (Zhang and Sennrich 2019).
+
+    With few tokens the number of operations is what counts: here they are four, in `torch.rms_norm` about nine.
+    """
+
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
+        width = weight.shape[-1]
+        self._weight = weight.float() * width**0.5
+        self._least = torch.tensor((width * epsilon) ** 0.5, device=weight.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return (x * (self._weight / torch.hypot(length, self._least))).to(x.dtype)
+
+
 @dataclass(frozen=True)
 class _Layer:
-    """One layer; weights that read the same input are joined into one. Matrices are `[in, out]`: what is multiplied is the input."""
+    """One layer; weights that read the same input are joined into one."""
 
     index: int
-    input_norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor | None
-    head_norm: Tensor | None
-    """`[heads + kv_heads, head_dim]`: the norm of each query and key head (Qwen3)."""
-    out: Tensor
-    out_bias: Tensor | None
+    input_norm: _Norm
+    qkv: Matrix
+    head_norm: _Norm | None
+    """Of the query and key heads together (Qwen3)."""
+    out: Matrix
     scale: float
     rotated: bool
     sliding_window: int | None
-    mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    mlp_norm: _Norm
+    gate_up: Matrix
+    down: Matrix
 
 
 class FastDecoder:
-    """Serves models of the types in `FAST`. The modules keep working: their weights become views of the joined ones."""
+    """Serves models of the types in `FAST`. It takes over the weights of the modules, which cannot be run afterwards."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         inner: Any = model.model
         config: Any = model.config
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self._epsilon = config.rms_norm_eps
-        self._rotary = inner.rotary_emb
+        self._frequencies: Tensor = inner.rotary_emb.inv_freq.float()
+        self._turn_scale: float = inner.rotary_emb.attention_scaling
         self._layers = [_layer(index, layer, config) for index, layer in enumerate(inner.layers)]
-        self._norm: Tensor = inner.norm.weight
-        self._head = _laid_out(model.lm_head)
-        self._embedding: Tensor = inner.embed_tokens.weight  # the head's own where they are tied
+        self._norm = _Norm(inner.norm.weight, config.rms_norm_eps)
+        self._head = Matrix(model.lm_head)
+        self._embedding: Tensor = inner.embed_tokens.weight
 
     @staticmethod
     def serves(model: PreTrainedModel) -> bool:
@@ -64,47 +79,30 @@ class FastDecoder:
 
     def forward(self, batch: Batch) -> Tensor:
         x = embedding(batch.ids, self._embedding)
-        cos, sin = self._turns(x, batch.positions)
+        cos, sin = self._turns(batch.positions, x.dtype)
         for layer in self._layers:
             x = self._attention(layer, x, cos, sin, batch)
-            x = self._mlp(layer, x)
-        return (self._normed(x[batch.ends], self._norm) @ self._head).float()
+            gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, -1)
+            x = layer.down(silu(gate).mul_(up), plus=x)
+        return self._head(self._norm(x[batch.ends])).float()
 
-    def _turns(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines, and sines with the sign of each half, `[T, 1, head_dim]`."""
-        cos, sin = self._rotary(x, positions[None])
-        half = sin.shape[-1] // 2
-        return cos[0, :, None], torch.cat([-sin[0, :, None, :half], sin[0, :, None, half:]], -1)
+        angles = (positions[:, None] * self._frequencies)[:, None]
+        cos, sin = angles.cos(), angles.sin()
+        turns = torch.cat((cos, cos, -sin, sin), -1).mul_(self._turn_scale).to(dtype)
+        return turns.chunk(2, -1)
 
     def _attention(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, batch: Batch) -> Tensor:
-        joined = self._normed(x, layer.input_norm) @ layer.qkv
-        if layer.qkv_bias is not None:
-            joined += layer.qkv_bias
-        joined = joined.view(x.shape[0], self._heads + 2 * self._kv_heads, -1)
-        turned, values = joined.split([self._heads + self._kv_heads, self._kv_heads], 1)
+        joined = layer.qkv(layer.input_norm(x)).view(x.shape[0], self._heads + 2 * self._kv_heads, -1)
+        turned, values = joined.split_with_sizes((self._heads + self._kv_heads, self._kv_heads), 1)
         if layer.head_norm is not None:
-            turned = self._normed(turned, layer.head_norm)
+            turned = layer.head_norm(turned)
         if layer.rotated:
             turned = torch.addcmul(turned * cos, turned.roll(turned.shape[-1] // 2, -1), sin)
-        query, keys = turned.split([self._heads, self._kv_heads], 1)
+        query, keys = turned.split_with_sizes((self._heads, self._kv_heads), 1)
         out = batch.attend(layer.index, query, keys, values, scale=layer.scale, sliding_window=layer.sliding_window)
-        if layer.out_bias is not None:
-            x = x + layer.out_bias
-        return torch.addmm(x, out.flatten(1), layer.out)
-
-    def _mlp(self, layer: _Layer, x: Tensor) -> Tensor:
-        gate, up = (self._normed(x, layer.mlp_norm) @ layer.gate_up).chunk(2, -1)
-        return torch.addmm(x, silu(gate).mul_(up), layer.down)
-
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return _rms_norm(x, weight, self._epsilon)
-
-
-def _rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Root mean square norm over the last dimension, in float32 inside as the modules do (Zhang and Sennrich 2019)."""
-    wide = x.float()
-    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(epsilon))
-    return (wide * scale).to(x.dtype) * weight
+        return layer.out(out.flatten(1), plus=x)
 
 
 def _layer(index: int, module: Any, config: Any) -> _Layer:
@@ -113,33 +111,20 @@ def _layer(index: int, module: Any, config: Any) -> _Layer:
     head_norm = None
     if hasattr(attention, "q_norm"):
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        head_norm = torch.cat([attention.q_norm.weight.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
+        weights = torch.cat([attention.q_norm.weight.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
+        head_norm = _Norm(weights, config.rms_norm_eps)
     window = getattr(attention, "sliding_window", config.sliding_window if config.model_type == "mistral" else None)
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     return _Layer(
         index=index,
-        input_norm=module.input_layernorm.weight,
-        qkv=_laid_out(*projections),
-        qkv_bias=torch.cat([part.bias for part in projections]) if attention.q_proj.bias is not None else None,
+        input_norm=_Norm(module.input_layernorm.weight, config.rms_norm_eps),
+        qkv=Matrix(attention.q_proj, attention.k_proj, attention.v_proj),
         head_norm=head_norm,
-        out=_laid_out(attention.o_proj),
-        out_bias=attention.o_proj.bias,
+        out=Matrix(attention.o_proj),
         scale=attention.scaling,
         rotated=rotated,
         sliding_window=window,
-        mlp_norm=module.post_attention_layernorm.weight,
-        gate_up=_laid_out(mlp.gate_proj, mlp.up_proj),
-        down=_laid_out(mlp.down_proj),
+        mlp_norm=_Norm(module.post_attention_layernorm.weight, config.rms_norm_eps),
+        gate_up=Matrix(mlp.gate_proj, mlp.up_proj),
+        down=Matrix(mlp.down_proj),
     )
 
-
-def _laid_out(*parts: nn.Linear) -> Tensor:
-    """The weights of some layers side by side, `[in, out]`; the layers go on with views of them.
-
-    With one token, a CPU is up to three times as fast if the longer side lies together in memory.
-    """
-    joined = torch.cat([part.weight.data for part in parts])
-    joined = joined.T.contiguous() if joined.shape[0] >= joined.shape[1] else joined.T
-    for part, weight in zip(parts, joined.split([part.weight.shape[0] for part in parts], 1), strict=True):
-        part.weight.data = weight.T
-    return joined
