@@ -299,7 +299,7 @@ def _visible(compiler: GrammarCompiler, batch: list[Grammar]) -> float:
     begun = time.perf_counter()
     weight @ weight
     multiplied = time.perf_counter()
-    masks.result()
+    masks()
     return begun - began + time.perf_counter() - multiplied
 
 

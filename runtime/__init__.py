@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from runtime.errors import EngineError, check_packages
 
 if TYPE_CHECKING:
-    from runtime.context import Context, ContextStats
+    from runtime.context import Context
     from runtime.conversation import Conversation
     from runtime.engine import Engine
     from runtime.generation import Generation
     from runtime.grammars.schema import Choices, Ebnf, Regex
     from runtime.sampling import Sampling
-    from runtime.scheduler import EngineStats
     from runtime.span import Span
     from runtime.tasks.run import Run, RunStats
     from runtime.tools import McpServer, Tool, tool
@@ -49,11 +48,11 @@ check_packages()
 _HOMES = {
     "Choices": "grammars.schema",
     "Context": "context",
-    "ContextStats": "context",
+    "ContextStats": "stats",
     "Conversation": "conversation",
     "Ebnf": "grammars.schema",
     "Engine": "engine",
-    "EngineStats": "scheduler",
+    "EngineStats": "stats",
     "Generation": "generation",
     "McpServer": "tools",
     "Regex": "grammars.schema",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -44,19 +45,19 @@ class Batch:
         order = sorted(range(len(segments)), key=lambda at: (len(segments[at].ids), len(segments[at].slots)))
         ordered = [segments[at] for at in order]
         device = pool.shape.device
+        counts = [len(segment.ids) for segment in ordered]
         self.ids = torch.tensor([token for segment in ordered for token in segment.ids], device=device)
         """Token ids, int64 `[T]`."""
-        new = [(segment.slots[-len(segment.ids) :], segment.positions[-len(segment.ids) :]) for segment in ordered]
-        self._new_slots = np.concatenate([slots for slots, _ in new])
-        self._new_positions = np.concatenate([positions for _, positions in new])
+        self._new_slots = _joined([segment.slots[-count:] for segment, count in zip(ordered, counts, strict=True)])
+        self._new_positions = _joined([segment.positions[-count:] for segment, count in zip(ordered, counts, strict=True)])
         self.slots = torch.from_numpy(self._new_slots).to(device)
         """Where the new keys and values go, int64 `[T]`."""
         self.positions = torch.from_numpy(self._new_positions).to(device)
         """Their positions, int64 `[T]`."""
-        ends = np.cumsum([len(segment.ids) for segment in ordered])
+        ends = list(accumulate(counts))
         self.wanted = [at for at in order if segments[at].wanted]
         """Which segments' logits are wanted, in the order in which a decoder gives them."""
-        last = [end - 1 for end, segment in zip(ends.tolist(), ordered, strict=True) if segment.wanted]
+        last = [end - 1 for end, segment in zip(ends, ordered, strict=True) if segment.wanted]
         self.ends = torch.tensor(last, dtype=torch.long, device=device)
         """Their last tokens, int64 `[wanted]`."""
         self._groups = list(_groups(ordered, ends, device))
@@ -97,15 +98,19 @@ class Batch:
         self.pool.positions[self._new_slots] = self._new_positions
 
 
-def _groups(ordered: Sequence[Segment], ends: Slots, device: torch.device) -> list[_Group]:
+def _joined(parts: Sequence[Slots]) -> Slots:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _groups(ordered: Sequence[Segment], ends: Sequence[int], device: torch.device) -> list[_Group]:
     groups: list[_Group] = []
     at = 0
     while at < len(ordered):
         stop = at + 1
         if len(ordered[at].ids) == 1:
             stop = _like_lengths(ordered, at)
-        begin = int(ends[at]) - len(ordered[at].ids)
-        groups.append(_Group(begin, int(ends[stop - 1]), _table(ordered[at:stop], device)))
+        begin = ends[at] - len(ordered[at].ids)
+        groups.append(_Group(begin, ends[stop - 1], _table(ordered[at:stop], device)))
         at = stop
     return groups
 
@@ -123,21 +128,23 @@ def _like_lengths(ordered: Sequence[Segment], at: int) -> int:
 
 
 def _table(segments: Sequence[Segment], device: torch.device) -> SlotTable:
-    lengths = np.array([len(segment.slots) for segment in segments])
-    width = int(lengths.max())
+    lengths = [len(segment.slots) for segment in segments]
+    width = max(lengths)
+    first = None
     if len(segments) == 1:
         slots, positions = segments[0].slots[None], segments[0].positions[None]
+        begin = int(slots[0, 0])
+        if slots[0, -1] - begin == width - 1 and (slots[0, 1:] - slots[0, :-1] == 1).all():
+            first = begin
     else:
         slots, positions = np.zeros((2, len(segments), width), np.int64)
         for row, segment in enumerate(segments):
             slots[row, : len(segment.slots)] = segment.slots
             positions[row, : len(segment.slots)] = segment.positions
-    first = int(slots[0, 0])
-    together = len(segments) == 1 and slots[0, -1] - first == width - 1 and bool((np.diff(slots[0]) == 1).all())
     return SlotTable(
         torch.from_numpy(slots).to(device),
         torch.from_numpy(positions).to(device),
-        torch.from_numpy(lengths).to(device),
-        first=first if together else None,
-        full=bool((lengths == width).all()),
+        torch.tensor(lengths, device=device),
+        first=first,
+        full=min(lengths) == width,
     )

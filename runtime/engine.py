@@ -28,9 +28,10 @@ from runtime.models.fast_decoder import FastDecoder
 from runtime.models.recurrent import RecurrentModel, is_recurrent
 from runtime.models.transformer import Decoder, Transformer, anatomy, check_agreement
 from runtime.sampling import Sampling
-from runtime.scheduler import EngineStats, Scheduler
+from runtime.scheduler import Scheduler
 from runtime.slots import PoolShape, SlotPool, Slots
 from runtime.snapshot import Snapshot, model_fingerprint, tokenizer_fingerprint
+from runtime.stats import EngineStats
 from runtime.tasks.pruning import Rule
 from runtime.tasks.run import Run
 from runtime.tools import Tool
@@ -74,10 +75,11 @@ class Engine:
             self._rotary, shape = found.rotary, found.shape
             if config.model_type not in TESTED:
                 check_agreement(model, shape)
-        self.fingerprints = model_fingerprint(model), tokenizer_fingerprint(tokenizer)
-        """What tells the model and the tokenizer from others."""
+        self._fingerprint = model_fingerprint(model)  # now, as a decoder may take the weights over
         self.pool = SlotPool(shape, 1 if self.recurrent is not None else slots or self._default_slots(shape))
         self.decoder: Decoder = FastDecoder(model) if fast and FastDecoder.serves(model) else Transformer(model)
+        self.totals = EngineStats()
+        """What contexts and steps count; read `stats`."""
         self.lock = threading.RLock()
         """Held while a step runs and while a context is edited."""
         self.scheduler = Scheduler(self, _STEP_TOKENS)
@@ -152,7 +154,7 @@ class Engine:
             mode=self.check_mode(snapshot.mode), fallback=check_fallback(snapshot.fallback), priority=priority
         )
         with self.lock:
-            context.become(snapshot)
+            context.cache.become(snapshot)
         return context
 
     def generate(self, prompts: Sequence[str], sampling: Sampling | None = None) -> list[str]:
@@ -248,7 +250,9 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """What the engine has done so far, and where its time went."""
-        return self.scheduler.stats
+        with self.lock:
+            self.totals.resident_tokens = self.pool.size - self.pool.free
+        return self.totals
 
     def check(self) -> None:
         """Assert that every slot in use belongs to a context that is still open."""
@@ -275,6 +279,11 @@ class Engine:
         """Write keys, turned to other positions, and their values into other slots."""
         assert self._rotary is not None
         self.pool.rotate(sources, targets, positions, self._rotary.frequencies, interleaved=self._rotary.interleaved)
+
+    @property
+    def fingerprints(self) -> tuple[str, str]:
+        """What tells the model and the tokenizer from others."""
+        return self._fingerprint, tokenizer_fingerprint(self.tokenizer)
 
     @cached_property
     def executor(self) -> ThreadPoolExecutor:

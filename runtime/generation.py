@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +46,7 @@ class Generation:
         self._span = context.span(len(context), len(context))
         self._stream = TextStream(engine.tokenizer.backend_tokenizer, context.row.ids[-_DECODER_CONTEXT:], sampling.stop)
         self._pieces: list[str] = []  # what each token added to the text
+        self._began = time.perf_counter()
         self._cancelled = threading.Event()
         self._advancing = threading.Lock()
 
@@ -140,6 +142,8 @@ class Generation:
         if (token in self.context.engine.eos_ids and not self.sampling.ignore_eos) or token in self.sampling.stop_ids:
             self._end("stop")
             return ""
+        if not self.choices:
+            self.context.stats.first_token_seconds = time.perf_counter() - self._began
         self.choices.append(work.choice)
         if self.grammar is not None:
             self.grammar.accept(token)
@@ -189,6 +193,7 @@ class Generation:
     def _end(self, reason: FinishReason) -> None:
         if self.finish_reason == "running":
             self.finish_reason = reason
+            self.context.stats.generating_seconds += time.perf_counter() - self._began
             self.context.finish(self)
             self.context.engine.scheduler.finished(self)
 

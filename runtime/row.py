@@ -9,11 +9,11 @@ import numpy as np
 
 from runtime.slots import Slots
 
-_SLOT, _ORIGIN, _POSITION = range(3)
+_SLOT, _ORIGIN, _SEEN, _POSITION = range(4)
 
 
 class Row:
-    """Three columns of numbers beside the token ids, which grow and shrink together.
+    """Columns of numbers beside the token ids, which grow and shrink together.
 
     A token without a slot (0) is not encoded yet. A token whose key was turned to another position has its slot, and in `origins`
     the slot of the key as it was encoded: every later turn starts from there.
@@ -21,14 +21,15 @@ class Row:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
-        self._columns = np.zeros((3, 64), np.int64)
+        self._columns = np.zeros((4, 64), np.int64)
+        self._encoded = 0  # every token before this one has a slot
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def slots(self) -> Slots:
-        """Slot of each token, 0 for none. A view: it holds until the next change of length."""
+        """Slot of each token, 0 for none. A view: it holds until the next change of length. `clear` takes slots away."""
         column: Slots = self._columns[_SLOT, : len(self.ids)]
         return column
 
@@ -51,36 +52,55 @@ class Row:
 
     def next_position(self, at: int) -> int:
         """The position behind token `at - 1`."""
-        return int(self.positions[at - 1]) + 1 if at else 0
+        return int(self._columns[_POSITION, at - 1]) + 1 if at else 0
 
     def splice(self, start: int, stop: int, ids: Sequence[int]) -> None:
         """Put `ids` in the place of tokens `start` to `stop`: without slots, at positions that follow `start`.
 
         The tokens behind keep theirs.
         """
-        length, begin = len(self.ids) + len(ids) - (stop - start), self.next_position(start)
+        held, begin = len(self.ids), self.next_position(start)
+        length = held + len(ids) - (stop - start)
         if length > self._columns.shape[1]:
-            grown = np.zeros((3, 2 * length), np.int64)
-            grown[:, : len(self.ids)] = self._columns[:, : len(self.ids)]
+            grown = np.zeros((len(self._columns), 2 * length), np.int64)
+            grown[:, :held] = self._columns[:, :held]
             self._columns = grown
         end = start + len(ids)
         if end != stop:
-            self._columns[:, end:length] = self._columns[:, stop : len(self.ids)].copy()
-        self._columns[:2, start:end] = 0
+            self._columns[:, end:length] = self._columns[:, stop:held].copy()
+        self._columns[:_POSITION, start:end] = 0
         self._columns[_POSITION, start:end] = np.arange(begin, begin + len(ids))
         self.ids[start:stop] = ids
+        self._encoded = min(self._encoded, start)
 
     def clear(self, start: int, stop: int) -> Slots:
         """Take the slots of some tokens away and return them."""
-        taken: Slots = self._columns[:2, start:stop].flatten()
-        self._columns[:2, start:stop] = 0
+        taken: Slots = self._columns[: _ORIGIN + 1, start:stop].flatten()
+        self._columns[: _ORIGIN + 1, start:stop] = 0
+        self._encoded = min(self._encoded, start)
         return taken
+
+    def see(self, start: int, stop: int) -> int:
+        """Note that some tokens were encoded; how many of them had been so before."""
+        seen = self._columns[_SEEN, start:stop]
+        again = int(seen.sum())
+        seen[:] = 1
+        return again
+
+    @property
+    def encoded(self) -> int:
+        """How many tokens, from the first on, have slots without a gap."""
+        if self._encoded < len(self.ids):
+            missing = self.slots[self._encoded :] == 0
+            self._encoded += int(missing.argmax()) if missing.any() else len(missing)
+        return self._encoded
 
     def pending(self) -> list[tuple[int, int]]:
         """The runs of tokens that are not encoded, in order."""
-        missing = np.flatnonzero(self.slots == 0)
-        if len(missing) == 0:
-            return []
+        first = self.encoded
+        if first >= len(self.ids) - 1:
+            return [(first, len(self.ids))] if first < len(self.ids) else []
+        missing = np.flatnonzero(self.slots[first:] == 0) + first
         breaks = np.flatnonzero(np.diff(missing) > 1) + 1
         edges = [0, *breaks.tolist(), len(missing)]
         return [(int(missing[a]), int(missing[b - 1]) + 1) for a, b in pairwise(edges)]
@@ -89,3 +109,4 @@ class Row:
         """Become a row of the same tokens, slots and positions."""
         self.ids = other.ids.copy()
         self._columns = other._columns.copy()
+        self._encoded = other._encoded

@@ -29,6 +29,7 @@ Ids = NDArray[np.int64]
 _DRAWS = 64
 # The whole vocabulary is summed in blocks of this many, as adding up 32,000 weights one by one takes 100 microseconds.
 _BLOCK = 256
+_NOTHING = np.float32(-1e4)  # the logarithm of a share that is 0 in float32
 _TINY, _HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 # The longest repeat that DRY looks for, as its author has it, and the most that it takes away: as good as all, but a number.
 _LONGEST_REPEAT, _WORST = 50, 1e30
@@ -138,19 +139,16 @@ def choose(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None =
     for peak in peaks.tolist():
         if not math.isfinite(peak):
             raise BrokenLogits(f"The model gave a logit of {peak}: load it with dtype='float32', or download it again.")
-    surplus = raw - peaks[:, None]
+    # Not below what is as good as nothing: a token that the model itself forbids would be 0 times -inf.
+    surplus = np.maximum(raw - peaks[:, None], _NOTHING)
     weights = np.exp(surplus)
     masses = weights.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        surpluses = np.vecdot(weights, surplus)
-    if any(map(math.isnan, surpluses.tolist())):  # 0 * -inf, where the model itself forbids a token
-        surpluses = np.vecdot(weights, np.where(weights > 0, surplus, 0))
     logs = np.log(masses)
-    entropies, totals = logs - surpluses / masses, peaks + logs
+    entropies, totals = logs - np.vecdot(weights, surplus) / masses, peaks + logs
 
     scores = _edited(logits, samplers, allowed)
-    tokens = scores.argmax(axis=1)
-    for rows, ids, left in _remaining(scores, scores[every, tokens], samplers):
+    tokens, best = _likeliest(scores, allowed)
+    for rows, ids, left in _remaining(scores, best, samplers):
         shares = np.array([1 - samplers[row].numbers()[0] for row in rows])
         tokens[rows] = _draw(left, shares) if ids is None else ids[every[: len(rows)], _locate(left, shares)[0]]
 
@@ -166,10 +164,10 @@ def choose(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None =
 def probabilities(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None = None) -> Tensor:
     """What `choose` draws from: float64 `[rows, vocab]`, each row sums to 1. Arguments and errors are those of `choose`."""
     scores = _edited(logits, samplers, allowed)
-    every, best = np.arange(len(samplers)), scores.argmax(axis=1)
+    tokens, best = _likeliest(scores, allowed)
     found = np.zeros(scores.shape)
-    found[every, best] = 1
-    for rows, ids, left in _remaining(scores, scores[every, best], samplers):
+    found[np.arange(len(samplers)), tokens] = 1
+    for rows, ids, left in _remaining(scores, best, samplers):
         found[rows] = 0
         columns = np.arange(left.shape[1]) if ids is None else ids
         np.add.at(found, (np.array(rows)[:, None], columns), left / left.sum(axis=1, keepdims=True, dtype=np.float64))
@@ -189,11 +187,19 @@ def _edited(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None)
         return logits.numpy()
     scores: Floats = (logits.clone() if allowed is None else torch.where(allowed, logits, -torch.inf)).numpy()
     for row, sampler in zip(scores, samplers, strict=True):
-        sampler.edit(row)
-    for row, best in enumerate(scores.max(axis=1).tolist()):
-        if best == -np.inf:
-            raise NothingAllowed(row, scores.shape[1] if allowed is None else int(allowed[row].sum()))
+        if sampler.edits:
+            sampler.edit(row)
     return scores
+
+
+def _likeliest(scores: Floats, allowed: Tensor | None) -> tuple[Ids, Floats]:
+    """The token with the highest score in each row, and that score."""
+    tokens = scores.argmax(axis=1)
+    best: Floats = scores[np.arange(len(scores)), tokens]
+    for row, score in enumerate(best.tolist()):
+        if score == -np.inf:
+            raise NothingAllowed(row, scores.shape[1] if allowed is None else int(allowed[row].sum()))
+    return tokens, best
 
 
 def _remaining(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -28,29 +26,10 @@ _WORTH_SHARING = 16
 _GATHER_SHARE, _GATHER_SECONDS = 0.25, 0.002
 
 
-@dataclass
-class EngineStats:
-    """What an engine has done so far, and where its time went."""
-
-    steps: int = 0
-    encoded_tokens: int = 0
-    generated_tokens: int = 0
-    evictions: int = 0
-    forward_seconds: float = 0.0
-    mask_seconds: float = 0.0
-    """Time for which a step waited for the masks of grammars, beyond its forward."""
-    sampling_seconds: float = 0.0
-    tool_seconds: float = 0.0
-    """Time that tools took; of several at once, the sum."""
-    step_seconds: float = 0.0
-    """Whole steps: what is not forward, mask or sampling is bookkeeping."""
-
-
 class Scheduler:
     """Runs steps for all threads. There is no thread of its own: of those that wait, one runs a step for all."""
 
     def __init__(self, engine: Engine, step_tokens: int) -> None:
-        self.stats = EngineStats()
         self._engine = engine
         self._step_tokens = step_tokens
         self._changed = threading.Condition()
@@ -132,8 +111,8 @@ class Scheduler:
                 self._step(waiting)
         finally:
             self._last_seconds = time.perf_counter() - began
-            self.stats.step_seconds += self._last_seconds
-            self.stats.steps += 1
+            self._engine.totals.step_seconds += self._last_seconds
+            self._engine.totals.steps += 1
             with self._changed:
                 self._stepping = False
                 for work in waiting:
@@ -144,9 +123,9 @@ class Scheduler:
 
     def _step(self, waiting: list[Work]) -> None:
         works = [work for work in sorted(waiting, key=attrgetter("order")) if self._wanted(work)]
-        ready = [work for work in works if work.context.known_logits is not None]
+        ready = [work for work in works if work.context.cache.logits is not None]
         for work in ready:
-            work.logits = work.context.known_logits
+            work.logits = work.context.cache.logits
         rest = [work for work in works if work not in ready]
         if self._engine.recurrent is not None:
             ready += [work for work in rest if self._read(work)]
@@ -159,7 +138,7 @@ class Scheduler:
             self._forward(plan)
         except BaseException as fault:
             for work in rest:
-                work.context.unclaim()
+                work.context.cache.unclaim()
             if not isinstance(fault, Exception):
                 raise
             for work in rest:
@@ -173,13 +152,11 @@ class Scheduler:
     def _read(self, work: Work) -> bool:
         """Logits of a model with a recurrent state: one context after the other."""
         began = time.perf_counter()
-        before = work.context.stats.encoded_tokens
         try:
             work.logits = work.context.encode_states()
         except Exception as fault:
             _end(work, fault)
-        self.stats.encoded_tokens += work.context.stats.encoded_tokens - before
-        self.stats.forward_seconds += time.perf_counter() - began
+        self._engine.totals.forward_seconds += time.perf_counter() - began
         return not work.done
 
     def _wanted(self, work: Work) -> bool:
@@ -193,7 +170,7 @@ class Scheduler:
         """What is encoded in this step: short extends first, then long ones as far as the budget goes."""
         plan: list[tuple[Work, list[Segment]]] = []
         budget = self._step_tokens
-        for work in sorted(works, key=lambda work: (work.context.missing() > _FEW, work.order)):
+        for work in sorted(works, key=lambda work: (work.context.cache.missing() > _FEW, work.order)):
             if budget <= 0:
                 break
             if self._borrow(work, plan):
@@ -209,18 +186,18 @@ class Scheduler:
     def _borrow(self, work: Work, plan: list[tuple[Work, list[Segment]]]) -> bool:
         """Share what another context has encoded of the same beginning. False: wait, for one that encodes it in this step."""
         context = work.context
-        if not context.untouched or len(context) < _WORTH_SHARING:
+        if not context.cache.untouched or len(context) < _WORTH_SHARING:
             return True
         ids = context.row.ids[:-1]  # the last token has to be encoded, for its logits
         best, count = None, _WORTH_SHARING - 1
         for other in self._engine.contexts:
-            if other is not context and (length := other.fresh_prefix(ids)) > count:
+            if other is not context and (length := other.cache.fresh_prefix(ids)) > count:
                 best, count = other, length
         planned = max((_common(other.context.row.ids, ids) for other, _ in plan), default=0)
         if planned > count:
             return False
         if best is not None:
-            context.borrow(best, count)
+            context.cache.borrow(best.cache, count)
         return True
 
     def _claim(self, work: Work, budget: int, plan: list[tuple[Work, list[Segment]]], force: bool = False) -> list[Segment]:
@@ -229,12 +206,11 @@ class Scheduler:
         context.last_used = self.number()
         while True:
             try:
-                return context.claim(budget)
+                return context.cache.claim(budget)
             except SlotsExhausted as fault:
                 busy = {planned.context for planned, _ in plan} | {context}
                 if (victim := self._victim(work, busy, force)) is not None:
-                    victim.evict()
-                    self.stats.evictions += 1
+                    victim.cache.evict()
                 elif force or len(context) > self._engine.pool.size:
                     _end(work, fault)
                     return []
@@ -245,7 +221,7 @@ class Scheduler:
         """Who gives way: the lowest priority first, then who has nothing running, then who was used longest ago."""
         found = []
         for context in self._engine.contexts:
-            if context in busy or not context.resident:
+            if context in busy or not context.cache.resident:
                 continue
             drawing = context.running()
             order = (-context.priority, drawing.number) if drawing is not None else None
@@ -259,28 +235,34 @@ class Scheduler:
         """Encode what was planned."""
         if not plan:
             return
+        totals = self._engine.totals
+        totals.peak_tokens = max(totals.peak_tokens, self._engine.pool.size - self._engine.pool.free)
         flat = [(work, segment) for work, segments in plan for segment in segments]
         batch = Batch(self._engine.pool, [segment for _, segment in flat])
         began = time.perf_counter()
         with torch.inference_mode():
             logits = self._engine.decoder.forward(batch).cpu()
-        self.stats.forward_seconds += time.perf_counter() - began
+        totals.forward_seconds += time.perf_counter() - began
         batch.settle()
-        self.stats.encoded_tokens += len(batch.ids)
         for row, at in zip(logits, batch.wanted, strict=True):
             flat[at][0].logits = row
         for work, _ in plan:
-            work.context.settle(work.logits)
+            work.context.cache.settle(work.logits)
 
-    def _masks_ahead(self, works: list[Work]) -> Future[Tensor] | None:
+    def _masks_ahead(self, works: list[Work]) -> Callable[[], Tensor] | None:
         """Begin to work out what the grammars allow: it hides behind the forward."""
         grammars = [work.drawing.grammar if work.drawing is not None else None for work in works]
-        return self._engine.grammars.masks_ahead(grammars) if any(grammar is not None for grammar in grammars) else None
+        if all(grammar is None for grammar in grammars):
+            return None
+        began = time.perf_counter()
+        masks = self._engine.grammars.masks_ahead(grammars)
+        self._engine.totals.mask_seconds += time.perf_counter() - began
+        return masks
 
-    def _draw(self, works: list[Work], masks: Future[Tensor] | None) -> None:
+    def _draw(self, works: list[Work], masks: Callable[[], Tensor] | None) -> None:
         """The next token of every generation, drawn in one pass."""
         began = time.perf_counter()
-        allowed = masks.result() if masks is not None else None
+        allowed = masks() if masks is not None else None
         for row, work in enumerate(works):
             if allowed is not None and work.drawing is not None and work.drawing.only is not None:
                 allowed[row] &= work.drawing.only
@@ -293,9 +275,8 @@ class Scheduler:
         except EngineError:  # of one row, say: the others must not suffer
             for row, work in enumerate(works):
                 _draw_alone(work, logits[row : row + 1], allowed[row : row + 1] if allowed is not None else None)
-        self.stats.generated_tokens += len(works)
-        self.stats.mask_seconds += masked - began
-        self.stats.sampling_seconds += time.perf_counter() - masked
+        self._engine.totals.mask_seconds += masked - began
+        self._engine.totals.sampling_seconds += time.perf_counter() - masked
 
 
 def _end(work: Work, error: BaseException | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -64,16 +64,15 @@ class GrammarCompiler:
                 bits[row] = 0
         return _unpack(bits, self.vocab_size)
 
-    def masks_ahead(self, grammars: Sequence[Grammar | None]) -> Future[Tensor]:
-        """`masks`, computed in another thread while the model's forward runs. Leave the grammars alone until it is done.
+    def masks_ahead(self, grammars: Sequence[Grammar | None]) -> Callable[[], Tensor]:
+        """`masks`, computed in another thread while the model's forward runs. Leave the grammars alone until the call is made.
 
         What takes less time than to wake a thread is computed at once.
         """
         if len(grammars) * self.vocab_size < _WORTH_A_THREAD:
-            done: Future[Tensor] = Future()
-            done.set_result(self.masks(grammars))
-            return done
-        return self._thread.submit(self.masks, list(grammars))
+            found = self.masks(grammars)
+            return lambda: found
+        return self._thread.submit(self.masks, list(grammars)).result
 
     def _compile(self, schema: str | Regex | Choices | Ebnf) -> LLMatcher:
         """The matcher of a grammar at its beginning; a string is the text of a JSON schema."""

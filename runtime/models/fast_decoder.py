@@ -30,7 +30,8 @@ class _Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        return (x * (self._weight / torch.hypot(length, self._least))).to(x.dtype)
+        scaled: Tensor = x * (self._weight / torch.hypot(length, self._least))
+        return scaled.to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class FastDecoder:
         angles = (positions[:, None] * self._frequencies)[:, None]
         cos, sin = angles.cos(), angles.sin()
         turns = torch.cat((cos, cos, -sin, sin), -1).mul_(self._turn_scale).to(dtype)
-        return turns.chunk(2, -1)
+        cosines, sines = turns.chunk(2, -1)
+        return cosines, sines
 
     def _attention(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, batch: Batch) -> Tensor:
         joined = layer.qkv(layer.input_norm(x)).view(x.shape[0], self._heads + 2 * self._kv_heads, -1)
@@ -127,4 +129,3 @@ def _layer(index: int, module: Any, config: Any) -> _Layer:
         gate_up=Matrix(mlp.gate_proj, mlp.up_proj),
         down=Matrix(mlp.down_proj),
     )
-

@@ -36,6 +36,7 @@ class Matrix:
 
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """`x` `[T, in]` times the weights, `[T, out]`, and `plus` added, of the same shape."""
+        product: Tensor
         if self._plain is not None and (self._packed is None or x.shape[0] == 1):
             product = x @ self._plain if plus is None else torch.addmm(plus, x, self._plain)
             return product if self._bias is None else product.add_(self._bias)
@@ -48,6 +49,10 @@ class Matrix:
 
 
 def _can_be_packed(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+    if (
+        weight.device.type != "cpu"
+        or platform.machine().lower() not in ("x86_64", "amd64")
+        or not torch.backends.mkldnn.is_available()
+    ):
         return False
     return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -81,7 +81,7 @@ def test_every_architecture_in_every_mode(architecture, mode, fast, make_checkpo
         pair.change(2, 6, [], mode)
         pair.append([9])
         compare()
-        pair.context.evict()
+        pair.context.cache.evict()
         assert engine.pool.free == engine.pool.size
         compare()
         engine.check()
@@ -147,7 +147,7 @@ def test_any_order_of_edits_of_several_contexts(architecture, make_checkpoint, t
             @rule(data=st.data())
             @precondition(lambda self: self.pairs)
             def evict(self, data):
-                self.some(data).context.evict()
+                self.some(data).context.cache.evict()
 
             @rule(data=st.data())
             @precondition(lambda self: self.pairs)

@@ -125,7 +125,7 @@ def test_the_lowest_priority_gives_way(engine):
         low.logits()
         high.logits()
         highest.logits()
-        assert (high.resident, low.resident) == (True, False)
+        assert (high.cache.resident, low.cache.resident) == (True, False)
 
 
 def test_what_can_never_fit_is_an_error_that_names_the_numbers(engine):

@@ -37,7 +37,7 @@ def test_an_evicted_context_can_be_written(make_checkpoint, tmp_path):
         context.logits()
         context.drop(context.span(5, 12))
         expected = context.logits()
-        context.evict()
+        context.cache.evict()
         context.snapshot(tmp_path / "context")
         with engine.restore(tmp_path / "context") as twin:
             assert (twin.logits() - expected).abs().max() < 1e-5
