@@ -142,9 +142,7 @@ class Cache:
             return 0
         if self._parked is not None:
             return len(self.row)
-        pending = self.row.pending()
-        last_again = not pending or pending[-1][1] < len(self.row)
-        return sum(stop - start for start, stop in pending) + last_again
+        return len(self.row) - self.row.held + bool(self.row.slots[-1])  # the last token once more, for its logits
 
     def fresh_prefix(self, ids: Sequence[int]) -> int:
         """How many of `ids`, from the first on, stand encoded at the beginning of this context as a fresh run would have them."""
@@ -300,6 +298,5 @@ class Cache:
             self._count()
 
     def _count(self) -> None:
-        held = len(self.row) - sum(stop - start for start, stop in self.row.pending())
-        self._stats.resident_tokens = held
-        self._stats.peak_tokens = max(self._stats.peak_tokens, held)
+        self._stats.resident_tokens = self.row.held
+        self._stats.peak_tokens = max(self._stats.peak_tokens, self._stats.resident_tokens)

@@ -82,18 +82,25 @@ class Row:
 
     def see(self, start: int, stop: int) -> int:
         """Note that some tokens were encoded; how many of them had been so before."""
-        seen = self._columns[_SEEN, start:stop]
-        again = int(seen.sum())
-        seen[:] = 1
+        again = int(np.count_nonzero(self._columns[_SEEN, start:stop]))
+        self._columns[_SEEN, start:stop] = 1
         return again
 
     @property
     def encoded(self) -> int:
         """How many tokens, from the first on, have slots without a gap."""
-        if self._encoded < len(self.ids):
-            missing = self.slots[self._encoded :] == 0
-            self._encoded += int(missing.argmax()) if missing.any() else len(missing)
+        missing = len(self.ids) - self._encoded
+        if missing == 1:  # at every step of a generation
+            self._encoded += bool(self._columns[_SLOT, self._encoded])
+        elif missing:
+            empty = self.slots[self._encoded :] == 0
+            self._encoded += int(empty.argmax()) if empty.any() else missing
         return self._encoded
+
+    @property
+    def held(self) -> int:
+        """How many tokens have slots."""
+        return self.encoded + int(np.count_nonzero(self.slots[self._encoded + 1 :]))
 
     def pending(self) -> list[tuple[int, int]]:
         """The runs of tokens that are not encoded, in order."""

@@ -140,7 +140,8 @@ def choose(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None =
         if not math.isfinite(peak):
             raise BrokenLogits(f"The model gave a logit of {peak}: load it with dtype='float32', or download it again.")
     # Not below what is as good as nothing: a token that the model itself forbids would be 0 times -inf.
-    surplus = np.maximum(raw - peaks[:, None], _NOTHING)
+    surplus = raw - peaks[:, None]
+    np.maximum(surplus, _NOTHING, out=surplus)
     weights = np.exp(surplus)
     masses = weights.sum(axis=1)
     logs = np.log(masses)

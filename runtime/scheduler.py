@@ -267,7 +267,8 @@ class Scheduler:
             if allowed is not None and work.drawing is not None and work.drawing.only is not None:
                 allowed[row] &= work.drawing.only
         masked = time.perf_counter()
-        logits = torch.stack([work.logits for work in works if work.logits is not None])
+        found = [work.logits for work in works if work.logits is not None]
+        logits = torch.stack(found) if len(found) > 1 else found[0][None]
         samplers = [work.drawing.sampler for work in works if work.drawing is not None]
         try:
             for work, choice in zip(works, choose(logits, samplers, allowed), strict=True):
