@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-import psutil
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from runtime.chat import ChatFormat
 from runtime.context import Context
 from runtime.conversation import Conversation
-from runtime.errors import EngineClosed, UnsupportedMode
+from runtime.errors import EngineClosed, InvalidPool, OutOfMemory, UnsupportedMode
 from runtime.generation import advance
 from runtime.grammars.grammar import GrammarCompiler
-from runtime.loading import TESTED, load_model
+from runtime.loading import TESTED, free_memory, load_model
 from runtime.mode import Fallback, Mode, check_fallback, check_mode
 from runtime.models.fast_decoder import FastDecoder
 from runtime.models.recurrent import RecurrentModel, is_recurrent
@@ -76,7 +74,7 @@ class Engine:
             if config.model_type not in TESTED:
                 check_agreement(model, shape)
         self._fingerprint = model_fingerprint(model)  # now, as a decoder may take the weights over
-        self.pool = SlotPool(shape, 1 if self.recurrent is not None else slots or self._default_slots(shape))
+        self.pool = SlotPool(shape, 1 if self.recurrent is not None else self._slots(shape, slots))
         self.decoder: Decoder = FastDecoder(model) if fast and FastDecoder.serves(model) else Transformer(model)
         self.totals = EngineStats()
         """What contexts and steps count; read `stats`."""
@@ -107,7 +105,7 @@ class Engine:
             fast: run Llama-shaped models through a lean forward instead of the modules of transformers; the logits are the same.
 
         Raises:
-            ModelNotFound, ModelBroken, UnsupportedModel, UnsupportedDevice: with what to do about it.
+            ModelNotFound, ModelBroken, UnsupportedModel, UnsupportedDevice, OutOfMemory, InvalidPool: with what to do about it.
         """
         folder, loaded, tokenizer = load_model(model, device, dtype, bits)
         return cls(folder, loaded, tokenizer, slots, fast=fast)
@@ -311,9 +309,18 @@ class Engine:
         found = configured if isinstance(configured, list) else [configured, self.tokenizer.eos_token_id]
         return frozenset(token for token in found if token is not None)
 
-    def _default_slots(self, shape: PoolShape) -> int:
-        if shape.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(shape.device)
-        else:
-            free = psutil.virtual_memory().available
-        return max(1, min(int(_POOL_SHARE * free) // shape.bytes_per_slot, _POOL_CONTEXTS * self.max_positions))
+    def _slots(self, shape: PoolShape, wanted: int | None) -> int:
+        """How many slots the pool gets."""
+        free = free_memory(shape.device)
+        if wanted is None:
+            return max(1, min(int(_POOL_SHARE * free) // shape.bytes_per_slot, _POOL_CONTEXTS * self.max_positions))
+        if wanted < 1:
+            raise InvalidPool(
+                f"An engine cannot work with slots={wanted}: give 1 or more, or None for as many as the memory allows."
+            )
+        if wanted * shape.bytes_per_slot > free:
+            raise OutOfMemory(
+                f"{wanted} slots take {wanted * shape.bytes_per_slot / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: load the engine "
+                f"with at most slots={free // shape.bytes_per_slot}."
+            )
+        return wanted

@@ -34,7 +34,11 @@ class SlotsExhausted(EngineError):
 
 
 class OutOfMemory(EngineError):
-    """The device has no memory left for a forward pass."""
+    """The device has no memory left for weights, slots or a forward pass."""
+
+
+class InvalidPool(EngineError):
+    """A number of slots was asked for that no pool can have."""
 
 
 class PositionsExhausted(EngineError):

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import (
     CONFIG_MAPPING,
@@ -24,7 +25,7 @@ from transformers import (
 from transformers.utils import logging
 
 from runtime import attention
-from runtime.errors import ModelBroken, ModelNotFound, UnsupportedDevice, UnsupportedModel, first_line
+from runtime.errors import ModelBroken, ModelNotFound, OutOfMemory, UnsupportedDevice, UnsupportedModel, first_line
 from runtime.models.recurrent import is_recurrent
 
 BUNDLED = Path(__file__).parent / "ember"
@@ -56,6 +57,8 @@ def load_model(
     target = _device(device)
     type_ = _dtype(dtype, target)
     more = {} if bits is None else _quantized(bits, type_, target)
+    stored_as = getattr(config.get_text_config(), "dtype", None) or torch.float32
+    _check_memory(folder, stored_as, stored_as if type_ == "auto" else type_, bits, target)
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -91,6 +94,28 @@ def load_model(
             f"The folder {folder} has no 'tokenizer.json': save the tokenizer in the fast format beside the weights."
         )
     return folder, (model if more else model.to(target)).eval(), tokenizer
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _check_memory(folder: Path, stored_as: torch.dtype, dtype: torch.dtype, bits: int | None, device: torch.device) -> None:
+    """Raise `OutOfMemory` if the weights will not fit, with the smaller forms that would."""
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    parameters = stored / stored_as.itemsize
+    sizes = {"dtype='float32'": 4.0, "dtype='bfloat16'": 2.0, "bits=8": 1.0, "bits=4": 0.5}
+    size = bits / 8 if bits is not None else float(dtype.itemsize)
+    free = free_memory(device)
+    if parameters * size > free:
+        fitting = [name for name, each in sizes.items() if each < size and parameters * each < free]
+        smaller = f"load them with {fitting[0]}" if fitting else "use a smaller model"
+        raise OutOfMemory(
+            f"The weights in {folder} take {parameters * size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free on {device}: {smaller}."
+        )
 
 
 def _folder(name: str | os.PathLike[str] | None) -> Path:

@@ -10,11 +10,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from runtime import Engine, Sampling
+from runtime import Engine, Sampling, loading
 from runtime.errors import (
     EngineClosed,
+    InvalidPool,
     ModelBroken,
     ModelNotFound,
+    OutOfMemory,
     PackageConflict,
     UnsupportedDevice,
     UnsupportedModel,
@@ -50,6 +52,25 @@ def test_weights_can_be_run_in_half_precision(make_checkpoint, eager):
         assert engine.pool.keys.dtype == torch.bfloat16
         assert context.logits().dtype == torch.float32
         assert (context.logits() - eager(path)(context.token_ids)).abs().max() < 1
+
+
+def test_weights_that_do_not_fit_are_refused_with_a_form_that_does(make_checkpoint, monkeypatch):
+    path = make_checkpoint("qwen3")
+    size = (path / "model.safetensors").stat().st_size  # as float32
+    for share, way_out in ((0.9, "dtype='bfloat16'"), (0.4, "bits=8"), (0.2, "bits=4"), (0.01, "a smaller model")):
+        monkeypatch.setattr(loading, "free_memory", lambda device, free=share * size: free)
+        with pytest.raises(OutOfMemory, match=f"GiB are free on cpu.*{way_out}"):
+            Engine.load(path)
+
+
+def test_a_pool_that_does_not_fit_is_refused_with_the_number_of_slots_that_do(make_checkpoint):
+    path = make_checkpoint("qwen3")
+    with pytest.raises(OutOfMemory, match=r"at most slots=(\d+)") as refused:
+        Engine.load(path, slots=10**12)
+    assert int(str(refused.value).split("slots=")[1].rstrip(".")) > 1000
+    for slots in (0, -3):
+        with pytest.raises(InvalidPool, match=f"slots={slots}"):
+            Engine.load(path, slots=slots)
 
 
 @pytest.mark.parametrize(("bits", "close"), [(8, 0.05), (4, 0.3)])
