@@ -38,9 +38,10 @@ def slot_attention(
     rows, tokens, heads, head_dim = query.shape
     keys, values = table.gather(key_pool), table.gather(value_pool)
     kv_heads, group = keys.shape[2], heads // keys.shape[2]
-    mask = table.mask(tokens, sliding_window)
     # The heads of a group become more queries of one head: [rows, kv_heads, group * tokens, head_dim].
-    grouped = query.view(rows, tokens, kv_heads, group, head_dim).permute(0, 2, 3, 1, 4).reshape(rows, kv_heads, -1, head_dim)
+    grouped = query.view(rows, tokens, kv_heads, group, head_dim)
+    grouped = grouped.permute(0, 2, 3, 1, 4).reshape(rows, kv_heads, -1, head_dim) if tokens > 1 else grouped[:, 0]
+    mask = table.mask(tokens, sliding_window)
     if mask is not None:
         mask = mask[:, None].repeat(1, 1, group, 1) if tokens > 1 else mask[:, None]
     keys, values = keys.transpose(1, 2), values.transpose(1, 2)
@@ -49,7 +50,9 @@ def slot_attention(
     else:
         more = None if sinks is None else sinks.view(kv_heads, group, 1).expand(-1, -1, tokens).reshape(1, kv_heads, -1, 1)
         out = _weighted(grouped, keys, values, mask, scale, softcap, more)
-    return out.view(rows, kv_heads, group, tokens, head_dim).permute(0, 3, 1, 2, 4).reshape(rows, tokens, heads, head_dim)
+    if tokens > 1:
+        out = out.view(rows, kv_heads, group, tokens, head_dim).permute(0, 3, 1, 2, 4)
+    return out.reshape(rows, tokens, heads, head_dim)
 
 
 def _weighted(

@@ -82,8 +82,7 @@ class Batch:
             rows = group.table.slots.shape[0]
             out = slot_attention(
                 query[group.start : group.stop].view(rows, -1, *query.shape[1:]),
-                pool.keys[layer],
-                pool.values[layer],
+                *pool.layers[layer],
                 group.table,
                 scale=scale,
                 sliding_window=sliding_window,

@@ -47,6 +47,8 @@ class SlotPool:
         self.size = slots
         self.keys = torch.empty(shape.layers, slots + 1, shape.kv_heads, shape.head_dim, dtype=shape.dtype, device=shape.device)
         self.values = torch.empty_like(self.keys)
+        self.layers = tuple(zip(self.keys.unbind(), self.values.unbind(), strict=True))
+        """The same, layer by layer: keys and values `[slots, kv_heads, head_dim]`."""
         self.keys[:, 0] = self.values[:, 0] = 0  # what is masked counts nothing, but a NaN times nothing would be a NaN
         self.positions: Slots = np.zeros(slots + 1, np.int64)
         """The position that each slot's key stands for."""
@@ -107,8 +109,9 @@ class SlotPool:
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store the keys and values `[T, kv_heads, head_dim]` of new tokens in `slots` (`[T]`, int64)."""
-        self.keys[layer].index_copy_(0, slots, keys)
-        self.values[layer].index_copy_(0, slots, values)
+        own_keys, own_values = self.layers[layer]
+        own_keys.index_copy_(0, slots, keys)
+        own_values.index_copy_(0, slots, values)
 
     def rotate(self, sources: Slots, targets: Slots, positions: Slots, frequencies: Tensor, *, interleaved: bool) -> None:
         """Write what lies in `sources` into `targets`, turned so that it stands for other positions."""
