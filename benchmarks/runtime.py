@@ -1,7 +1,7 @@
 """The runtime against others, and against itself: ratios taken side by side in one run.
 
 `python -m benchmarks.runtime` takes about ten minutes on two cores. Every ratio is the median of several pairs, with the least and the
-greatest; the two of a pair run one after the other.
+greatest; the two of a pair run one after the other. The part `peer` wants llama.cpp: `pip install -e '.[peers]'`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
+from benchmarks.llama_cpp_peer import Dtype, LlamaCpp, PeerMissing, check_installed
 from runtime import Engine, Run, Sampling
 from runtime.loading import BUNDLED
 from runtime.tasks.events import ToolAnswered
@@ -32,6 +33,7 @@ from runtime.tasks.events import ToolAnswered
 PROMPT = "Premise: Ada keeps the lighthouse.\nStory so far:\n"
 TOKENS, PAIRS, CONTEXTS = 128, 5, 16
 TREE_TOKENS, WINDOW = 20_000, 1000
+SAME_TOKENS = 32  # that llama.cpp and we must agree on
 _UNPRUNED = 3500  # tokens that still have a position
 
 
@@ -50,14 +52,23 @@ class Row:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.runtime", description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=list(_PARTS), default=list(_PARTS), help="parts to measure")
+    parser.add_argument("--only", nargs="*", choices=list(_PARTS), help="parts to measure")
     parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False) or 1, help="threads of torch")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(arguments)
+    parts = list(_PARTS) if options.only is None else options.only
+    if "peer" in parts:
+        try:
+            check_installed()
+        except PeerMissing as fault:
+            print(fault, file=sys.stderr)
+            if options.only is not None:
+                return 2
+            parts.remove("peer")
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         models = {"bundled": BUNDLED, "100 M": _random_model(Path(folder))}
-        rows = [row for part in options.only for row in _PARTS[part](models)]
+        rows = [row for part in parts for row in _PARTS[part](models)]
     table = Table("what", "model", "measured", "least", "greatest", "aim", "note")
     for row in rows:
         table.add_row(row.what, row.model, f"{row.value:.3g}", f"{row.least:.3g}", f"{row.greatest:.3g}", row.aim, row.note)
@@ -78,6 +89,19 @@ def decode(models: dict[str, Path]) -> Iterator[Row]:
             aim = {"bundled": "at least 2", "100 M": "at least 1.2"}[name]
             theirs, ours = partial(_generate, peer, [ids]), partial(_ours, engine, [ids])
             yield _ratio("decode: Hugging Face generate / ours", name, theirs, ours, aim)
+
+
+def peer(models: dict[str, Path]) -> Iterator[Row]:
+    """The same against llama.cpp, which has the same weights in the same precision."""
+    kinds: list[tuple[Dtype, str, str]] = [("float32", "decode", "at least 0.5"), ("bfloat16", "decode in bfloat16", "")]
+    for dtype, what, aim in kinds:
+        for name, path in models.items():
+            with Engine.load(path, dtype=dtype) as engine, LlamaCpp(path, dtype) as other:
+                ids = engine.encode(PROMPT, first=True)
+                if (name, dtype) == ("bundled", "float32"):
+                    assert other.decode(ids, SAME_TOKENS)[0] == _greedy(engine, ids, SAME_TOKENS), "not the same work"
+                theirs, ours = partial(_llama_cpp, other, ids), partial(_ours, engine, [ids])
+                yield _ratio(f"{what}: llama.cpp / ours", name, theirs, ours, aim)
 
 
 def batch(models: dict[str, Path]) -> Iterator[Row]:
@@ -133,7 +157,13 @@ def edit(models: dict[str, Path]) -> Iterator[Row]:
             yield Row(f"edit in the middle, mode {mode}: tail encoded again", "bundled", again, again, again, aim)
 
 
-_PARTS: dict[str, Callable[[dict[str, Path]], Iterator[Row]]] = {"decode": decode, "batch": batch, "tree": tree, "edit": edit}
+_PARTS: dict[str, Callable[[dict[str, Path]], Iterator[Row]]] = {
+    "decode": decode,
+    "peer": peer,
+    "batch": batch,
+    "tree": tree,
+    "edit": edit,
+}
 
 
 def _ratio(what: str, model: str, other: Callable[[], float], ours: Callable[[], float], aim: str) -> Row:
@@ -157,6 +187,18 @@ def _ours(engine: Engine, prompts: list[list[int]]) -> float:
     for context in contexts:
         context.close()
     return seconds
+
+
+def _greedy(engine: Engine, prompt: list[int], tokens: int) -> list[int]:
+    """Our likeliest tokens behind a prompt."""
+    with engine.context(prompt) as context:
+        generation = context.generate(Sampling(max_tokens=tokens, temperature=0, ignore_eos=True))
+        generation.run()
+        return [choice.token for choice in generation.choices]
+
+
+def _llama_cpp(peer: LlamaCpp, prompt: list[int]) -> float:
+    return peer.decode(prompt, TOKENS)[1]
 
 
 @torch.inference_mode()
