@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -26,6 +27,14 @@ class Segment:
     wanted: bool = True
     """Whether the logits behind its last token are wanted."""
 
+    @cached_property
+    def seen(self) -> slice | Slots:
+        """The slots again; as a slice where they follow one another, so that they can be read where they lie."""
+        first = int(self.slots[0])
+        if self.slots[-1] - first == len(self.slots) - 1 and (self.slots[1:] - self.slots[:-1] == 1).all():
+            return slice(first, first + len(self.slots))
+        return self.slots
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -43,24 +52,43 @@ class Batch:
         self.pool = pool
         # Shortest first: decodes of like length stand together.
         order = sorted(range(len(segments)), key=lambda at: (len(segments[at].ids), len(segments[at].slots)))
-        ordered = [segments[at] for at in order]
-        device = pool.shape.device
-        counts = [len(segment.ids) for segment in ordered]
-        self.ids = torch.tensor([token for segment in ordered for token in segment.ids], device=device)
-        """Token ids, int64 `[T]`."""
-        self._new_slots = _joined([segment.slots[-count:] for segment, count in zip(ordered, counts, strict=True)])
-        self._new_positions = _joined([segment.positions[-count:] for segment, count in zip(ordered, counts, strict=True)])
-        self.slots = torch.from_numpy(self._new_slots).to(device)
-        """Where the new keys and values go, int64 `[T]`."""
-        self.positions = torch.from_numpy(self._new_positions).to(device)
-        """Their positions, int64 `[T]`."""
-        ends = list(accumulate(counts))
+        self.segments = [segments[at] for at in order]
         self.wanted = [at for at in order if segments[at].wanted]
-        """Which segments' logits are wanted, in the order in which a decoder gives them."""
-        last = [end - 1 for end, segment in zip(ends, ordered, strict=True) if segment.wanted]
-        self.ends = torch.tensor(last, dtype=torch.long, device=device)
-        """Their last tokens, int64 `[wanted]`."""
-        self._groups = list(_groups(ordered, ends, device))
+        """Which of the given segments' logits are wanted, in the order in which a decoder gives them."""
+        self._device = pool.shape.device
+        self._counts = [len(segment.ids) for segment in self.segments]
+        new = [
+            (segment.slots[-count:], segment.positions[-count:])
+            for segment, count in zip(self.segments, self._counts, strict=True)
+        ]
+        self._new_slots = _joined([slots for slots, _ in new])
+        self._new_positions = _joined([positions for _, positions in new])
+
+    def __len__(self) -> int:
+        """How many tokens are encoded."""
+        return len(self._new_slots)
+
+    @cached_property
+    def ids(self) -> Tensor:
+        """Token ids, int64 `[T]`."""
+        return torch.tensor([token for segment in self.segments for token in segment.ids], device=self._device)
+
+    @cached_property
+    def slots(self) -> Tensor:
+        """Where the new keys and values go, int64 `[T]`."""
+        return torch.from_numpy(self._new_slots).to(self._device)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Their positions, int64 `[T]`."""
+        return torch.from_numpy(self._new_positions).to(self._device)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """The last tokens of the segments whose logits are wanted, int64 `[wanted]`."""
+        ends = accumulate(self._counts)
+        last = [end - 1 for end, segment in zip(ends, self.segments, strict=True) if segment.wanted]
+        return torch.tensor(last, dtype=torch.long, device=self._device)
 
     def attend(
         self,
@@ -92,6 +120,17 @@ class Batch:
             outs.append(out.flatten(0, 1))
         return outs[0] if len(outs) == 1 else torch.cat(outs)
 
+    @cached_property
+    def _groups(self) -> list[_Group]:
+        groups: list[_Group] = []
+        at = begin = 0
+        while at < len(self.segments):
+            stop = _like_lengths(self.segments, at) if self._counts[at] == 1 else at + 1
+            end = begin + sum(self._counts[at:stop])
+            groups.append(_Group(begin, end, _table(self.segments[at:stop], self._device)))
+            at, begin = stop, end
+        return groups
+
     def settle(self) -> None:
         """After the forward: note in the pool which positions the new keys stand for."""
         self.pool.positions[self._new_slots] = self._new_positions
@@ -99,19 +138,6 @@ class Batch:
 
 def _joined(parts: Sequence[Slots]) -> Slots:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _groups(ordered: Sequence[Segment], ends: Sequence[int], device: torch.device) -> list[_Group]:
-    groups: list[_Group] = []
-    at = 0
-    while at < len(ordered):
-        stop = at + 1
-        if len(ordered[at].ids) == 1:
-            stop = _like_lengths(ordered, at)
-        begin = ends[at] - len(ordered[at].ids)
-        groups.append(_Group(begin, ends[stop - 1], _table(ordered[at:stop], device)))
-        at = stop
-    return groups
 
 
 def _like_lengths(ordered: Sequence[Segment], at: int) -> int:
@@ -132,9 +158,8 @@ def _table(segments: Sequence[Segment], device: torch.device) -> SlotTable:
     first = None
     if len(segments) == 1:
         slots, positions = segments[0].slots[None], segments[0].positions[None]
-        begin = int(slots[0, 0])
-        if slots[0, -1] - begin == width - 1 and (slots[0, 1:] - slots[0, :-1] == 1).all():
-            first = begin
+        if isinstance(seen := segments[0].seen, slice):
+            first = seen.start
     else:
         slots, positions = np.zeros((2, len(segments), width), np.int64)
         for row, segment in enumerate(segments):

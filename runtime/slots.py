@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,11 @@ class SlotPool:
         self._free = slots
         self._next = 1
         self._abandoned: deque[Slots] = deque()
+
+    @cached_property
+    def arrays(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """`layers` as arrays of numpy, for a pool of float32 on the CPU."""
+        return [(keys.numpy(), values.numpy()) for keys, values in self.layers]
 
     @property
     def free(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,45 +10,13 @@ from torch.nn.functional import embedding, silu
 from transformers import PreTrainedModel
 
 from runtime.batch import Batch
+from runtime.models.layer import Layer, layers_of
 from runtime.models.matrix import Matrix
+from runtime.models.norm import Norm
+from runtime.models.single import Single
 
 FAST = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """The model types that this forward serves."""
-
-
-class _Norm:
-    """Root mean square norm over the last dimension, in float32 inside as the modules do (Zhang and Sennrich 2019).
-
-    With few tokens the number of operations is what counts: here they are four, in `torch.rms_norm` about nine.
-    """
-
-    def __init__(self, weight: Tensor, epsilon: float) -> None:
-        width = weight.shape[-1]
-        self._weight = weight.float() * width**0.5
-        self._least = torch.tensor((width * epsilon) ** 0.5, device=weight.device)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scaled: Tensor = x * (self._weight / torch.hypot(length, self._least))
-        return scaled.to(x.dtype)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer; weights that read the same input are joined into one."""
-
-    index: int
-    input_norm: _Norm
-    qkv: Matrix
-    head_norm: _Norm | None
-    """Of the query and key heads together (Qwen3)."""
-    out: Matrix
-    scale: float
-    rotated: bool
-    sliding_window: int | None
-    mlp_norm: _Norm
-    gate_up: Matrix
-    down: Matrix
 
 
 class FastDecoder:
@@ -59,12 +26,17 @@ class FastDecoder:
         inner: Any = model.model
         config: Any = model.config
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._embedding: Tensor = inner.embed_tokens.weight.detach()
         self._frequencies: Tensor = inner.rotary_emb.inv_freq.float()
         self._turn_scale: float = inner.rotary_emb.attention_scaling
-        self._layers = [_layer(index, layer, config) for index, layer in enumerate(inner.layers)]
-        self._norm = _Norm(inner.norm.weight, config.rms_norm_eps)
+        self._layers = list(layers_of(model))
+        self._norm = Norm(inner.norm.weight, config.rms_norm_eps)
         self._head = Matrix(model.lm_head)
-        self._embedding: Tensor = inner.embed_tokens.weight
+        self._single: Single | None = None
+        if self._embedding.device.type == "cpu" and self._embedding.dtype == torch.float32:
+            self._single = Single(
+                self._embedding, self._frequencies, self._turn_scale, self._layers, self._norm, self._head, self._heads
+            )
 
     @staticmethod
     def serves(model: PreTrainedModel) -> bool:
@@ -79,6 +51,8 @@ class FastDecoder:
         )
 
     def forward(self, batch: Batch) -> Tensor:
+        if self._single is not None and len(batch) == 1:
+            return self._single.forward(batch)
         x = embedding(batch.ids, self._embedding)
         cos, sin = self._turns(batch.positions, x.dtype)
         for layer in self._layers:
@@ -95,7 +69,7 @@ class FastDecoder:
         cosines, sines = turns.chunk(2, -1)
         return cosines, sines
 
-    def _attention(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, batch: Batch) -> Tensor:
+    def _attention(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, batch: Batch) -> Tensor:
         joined = layer.qkv(layer.input_norm(x)).view(x.shape[0], self._heads + 2 * self._kv_heads, -1)
         turned, values = joined.split_with_sizes((self._heads + self._kv_heads, self._kv_heads), 1)
         if layer.head_norm is not None:
@@ -105,27 +79,3 @@ class FastDecoder:
         query, keys = turned.split_with_sizes((self._heads, self._kv_heads), 1)
         out = batch.attend(layer.index, query, keys, values, scale=layer.scale, sliding_window=layer.sliding_window)
         return layer.out(out.flatten(1), plus=x)
-
-
-def _layer(index: int, module: Any, config: Any) -> _Layer:
-    attention, mlp = module.self_attn, module.mlp
-    rotated = bool(getattr(attention, "use_rope", True))
-    head_norm = None
-    if hasattr(attention, "q_norm"):
-        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        weights = torch.cat([attention.q_norm.weight.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
-        head_norm = _Norm(weights, config.rms_norm_eps)
-    window = getattr(attention, "sliding_window", config.sliding_window if config.model_type == "mistral" else None)
-    return _Layer(
-        index=index,
-        input_norm=_Norm(module.input_layernorm.weight, config.rms_norm_eps),
-        qkv=Matrix(attention.q_proj, attention.k_proj, attention.v_proj),
-        head_norm=head_norm,
-        out=Matrix(attention.o_proj),
-        scale=attention.scaling,
-        rotated=rotated,
-        sliding_window=window,
-        mlp_norm=_Norm(module.post_attention_layernorm.weight, config.rms_norm_eps),
-        gate_up=Matrix(mlp.gate_proj, mlp.up_proj),
-        down=Matrix(mlp.down_proj),
-    )

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+Floats = NDArray[np.float32]
+
 # oneDNN chooses a layout for a number of rows; this one is good for one and for many.
 _PACKED_ROWS = 16
-# A matrix of at most so many numbers is kept plain as well, for single rows.
+# A matrix of at most so many numbers is kept plain as well, for single tokens.
 _SMALL = 2**21
 
 
@@ -29,11 +31,12 @@ class Matrix:
         biases = [layer.bias.data for layer in layers if layer.bias is not None]
         self._weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         self._bias = torch.cat(biases) if biases else None
-        self._few: NDArray[np.float32] | None = None
         self._packed = _can_be_packed(self._weight)
+        self._array: Floats | None = None
+        if self._weight.device.type == "cpu" and self._weight.dtype == torch.float32:
+            if not self._packed or self._weight.numel() <= _SMALL:
+                self._array = self._weight.numpy()
         if self._packed:
-            if self._weight.numel() <= _SMALL and self._weight.dtype == torch.float32:
-                self._few = self._weight.numpy()
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_ROWS)
         for layer in layers:
             layer.weight = nn.Parameter(layer.weight.to("meta"), requires_grad=False)
@@ -41,17 +44,23 @@ class Matrix:
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """`x` `[T, in]` times the weights, `[T, out]`, and `plus` added, of the same shape."""
         product: Tensor
-        if self._few is not None and len(x) == 1:
-            product = torch.from_numpy(np.vecdot(self._few, x.numpy()))[None]
-            if self._bias is not None:
-                product += self._bias
-        elif not self._packed:
+        if not self._packed:
             product = linear(x, self._weight, self._bias)
-        elif plus is None:
-            return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")  # type: ignore[no-any-return]
+            return product if plus is None else product.add_(plus)
+        if plus is None:
+            product = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
         else:
-            return torch.ops.mkldnn._linear_pointwise.binary(x, plus, self._weight, self._bias, "add")  # type: ignore[no-any-return]
-        return product if plus is None else product.add_(plus)
+            product = torch.ops.mkldnn._linear_pointwise.binary(x, plus, self._weight, self._bias, "add")
+        return product
+
+    def single(self, x: Floats) -> Floats:
+        """The numbers of one token, `[in]`, times the weights, `[out]`, where these are float32 and on the CPU."""
+        if self._array is None:
+            return self(torch.from_numpy(x)[None])[0].numpy()
+        product: Floats = np.vecdot(self._array, x)
+        if self._bias is not None:
+            product += self._bias.numpy()
+        return product
 
 
 def _can_be_packed(weight: Tensor) -> bool:
