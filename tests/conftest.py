@@ -67,6 +67,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "gpt_neox": {"hidden_size": 64},
 }
 ARCHITECTURES = tuple(_MORE)
+MODES = ("exact", "gap", "rotate")
 
 _TEXT = [
     'Ada hid the brass key under the stair, and Bram saw it. "Why?" he said; nobody knew.',
@@ -95,6 +96,19 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", chat_template=template)
 
 
+def save_checkpoint(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, architecture: str, *, scale: float = 4, **settings: Any
+) -> None:
+    """Write a random model of an architecture with these settings, and the tokenizer with it."""
+    torch.manual_seed(7)
+    config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **settings)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for parameter in model.parameters():  # away from the flat logits of a fresh model
+        parameter.data *= scale if parameter.ndim > 1 else 1
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
     """Makes a folder with a tiny random model of an architecture; the same one when asked again."""
@@ -102,16 +116,9 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Pr
 
     def make(architecture: str, positions: int = 256) -> Path:
         if (architecture, positions) not in made:
-            torch.manual_seed(7)
-            sizes = {**_SIZES, **_MORE[architecture], "max_position_embeddings": positions}
-            config = AutoConfig.for_model(architecture, vocab_size=len(tiny_tokenizer), **sizes)
-            config.eos_token_id = tiny_tokenizer.eos_token_id
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-            for parameter in model.parameters():  # away from the flat logits of a fresh model
-                parameter.data *= 4 if parameter.ndim > 1 else 1
             folder = tmp_path_factory.mktemp(architecture)
-            model.save_pretrained(folder)
-            tiny_tokenizer.save_pretrained(folder)
+            sizes = {**_SIZES, **_MORE[architecture], "max_position_embeddings": positions}
+            save_checkpoint(folder, tiny_tokenizer, architecture, eos_token_id=tiny_tokenizer.eos_token_id, **sizes)
             made[architecture, positions] = folder
         return made[architecture, positions]
 
@@ -140,7 +147,7 @@ def eager() -> Callable[[Path], Callable[[list[int]], torch.Tensor]]:
 
         @torch.inference_mode()
         def logits(ids: list[int]) -> torch.Tensor:
-            return loaded[folder](torch.tensor([ids])).logits[0, -1]
+            return loaded[folder](torch.tensor([ids]), use_cache=False).logits[0, -1]
 
         return logits
 

@@ -13,8 +13,7 @@ from runtime import Choices, Engine, Regex, Sampling, tool
 from runtime.errors import EngineError, InvalidGrammar, SlotsExhausted, SpanGone, UnknownToken, UnsupportedSchema
 from runtime.tasks import ToolUse
 from runtime.tasks.events import ToolAnswered
-
-MODES = ("exact", "gap", "rotate")
+from tests.conftest import MODES
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import shutil
 import huggingface_hub
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from runtime import Engine, Sampling, loading
 from runtime.errors import (
@@ -23,7 +22,7 @@ from runtime.errors import (
     check_packages,
 )
 from runtime.loading import _download
-from tests.conftest import ARCHITECTURES
+from tests.conftest import ARCHITECTURES, save_checkpoint
 
 
 @pytest.fixture
@@ -223,7 +222,6 @@ def test_what_does_not_write_text_is_named(folder, kind):
 
 
 def save_tiny(folder, tokenizer, kind, **sizes):
-    torch.manual_seed(3)
     small = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -231,14 +229,8 @@ def save_tiny(folder, tokenizer, kind, **sizes):
         "num_key_value_heads": 2,
         "intermediate_size": 32,
     }
-    config = AutoConfig.for_model(
-        kind, vocab_size=len(tokenizer), eos_token_id=None, bos_token_id=None, pad_token_id=None, **small, **sizes
-    )
-    model = AutoModelForCausalLM.from_config(config)
-    for parameter in model.parameters():  # away from the flat logits of a fresh model
-        parameter.data *= 6 if parameter.ndim > 1 else 1
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    ids = {"eos_token_id": None, "bos_token_id": None, "pad_token_id": None}
+    save_checkpoint(folder, tokenizer, kind, scale=6, **small, **ids, **sizes)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "cohere", "starcoder2", "opt"])

@@ -11,10 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from runtime import Engine, Sampling
 from runtime.errors import PositionsExhausted, UnsupportedMode
 from runtime.models.fast_decoder import FAST
-from tests.conftest import ARCHITECTURES
+from tests.conftest import ARCHITECTURES, MODES, save_checkpoint
 from tests.runtime.oracle import Mirror, TurningReference, eager_logits
 
-MODES = ("exact", "gap", "rotate")
+# Every forward that there is: that of the modules, and for some architectures a lean one, which is taken if `fast` is true.
+FORWARDS = [(architecture, fast) for architecture in ARCHITECTURES for fast in (True, False) if fast or architecture in FAST]
 
 
 class Pair:
@@ -50,12 +51,9 @@ def assert_close(logits, expected):
     assert (logits - expected).abs().max() < 2e-4 * max(1, expected.abs().max())
 
 
-@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_in_every_mode(architecture, mode, fast, make_checkpoint, eager):
-    if not fast and architecture not in FAST:
-        pytest.skip("has one forward only")
+@pytest.mark.parametrize(("architecture", "fast"), FORWARDS)
+def test_every_architecture_in_every_mode(architecture, fast, mode, make_checkpoint, eager):
     folder = make_checkpoint(architecture)
     references = [TurningReference(folder)]
     with Engine.load(folder, slots=400, fast=fast) as engine:
@@ -296,10 +294,7 @@ def test_without_a_fallback_mode_gap_refuses_and_changes_nothing(tiny_engine):
 
 
 def test_a_mode_that_a_model_cannot_do_is_refused(tmp_path, tiny_tokenizer):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tiny_tokenizer), n_embd=32, n_layer=2, n_head=2)).save_pretrained(tmp_path)
-    tiny_tokenizer.save_pretrained(tmp_path)
+    save_checkpoint(tmp_path, tiny_tokenizer, "gpt2", n_embd=32, n_layer=2, n_head=2)
     with Engine.load(tmp_path) as engine, engine.context([3, 4, 5, 6], mode="gap") as context:
         context.logits()
         with pytest.raises(UnsupportedMode, match="'gpt2' are not: use 'exact' or 'gap'"):

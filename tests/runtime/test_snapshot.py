@@ -8,11 +8,12 @@ from safetensors.torch import load_file, save_file
 
 from runtime import Engine, Sampling
 from runtime.errors import SnapshotBroken, SnapshotMismatch
+from tests.conftest import MODES
 
 GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
 
 
-@pytest.mark.parametrize("mode", ["exact", "gap", "rotate"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_context_comes_back_as_it_was_and_nothing_is_encoded_again(make_checkpoint, tmp_path, mode):
     file = tmp_path / "context.safetensors"
     with Engine.load(make_checkpoint("qwen3"), slots=200) as engine, engine.context([3, 4, 5] * 10, mode=mode) as context:

@@ -7,25 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from runtime.errors import UnsupportedModel
 from runtime.loading import BUNDLED
 from runtime.vocabulary import Vocabulary
+from tests.runtime.tokenizers import byte_level, word_piece
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 FALLBACK = [f"<0x{byte:02X}>" for byte in range(256)]
 WORDS = ["\u2581", "a", "b", "\u2581a", "ab", "\u00e9", "\u2581\u2581", "b\u2581a", "\u2581\U0001f600"]
-
-
-def byte_level(*pieces):
-    """A byte-level tokenizer whose tokens are these byte strings; the last token is special."""
-    characters = bytes_to_unicode()
-    names = ["".join(characters[byte] for byte in piece) for piece in pieces]
-    tokenizer = Tokenizer(models.BPE(vocab={name: token for token, name in enumerate(names)}, merges=[]))
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|end|>"])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
 def sentence_piece(kind):
@@ -113,12 +103,6 @@ def test_a_part_of_two_tokens_side_by_side_is_in_neither():
 
 def test_all_tokens_start_with_the_highest_byte_if_they_do():
     assert sorted(Vocabulary(byte_level(b"\xff", b"\xfe", b"\xff\xff")).starting_with(b"\xff")) == [0, 2]
-
-
-def word_piece():
-    model = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "##b": 2}, unk_token="[UNK]"))
-    model.decoder = decoders.WordPiece()
-    return PreTrainedTokenizerFast(tokenizer_object=model)
 
 
 def test_a_tokenizer_of_another_kind_is_refused():

@@ -13,7 +13,10 @@ from runtime.grammars.grammar import GrammarCompiler
 def rows():
     suite = find_suite()
     if suite is None:
-        pytest.skip(f"{NAME} is not here: say where it is by JSON_SCHEMA_SUITE")
+        pytest.skip(
+            f"{NAME} was not found. To run these tests, clone https://github.com/json-schema-org/JSON-Schema-Test-Suite, pack it "
+            f"with `tar -cJf {NAME} JSON-Schema-Test-Suite/tests/draft2020-12`, and set JSON_SCHEMA_SUITE to the path of that file."
+        )
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     return run_suite(suite, GrammarCompiler(tokenizer, len(tokenizer), [tokenizer.eos_token_id]), tokenizer)
 

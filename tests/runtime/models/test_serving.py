@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from runtime import Engine, Sampling
 from runtime.errors import UnsupportedMode
+from tests.conftest import save_checkpoint
 
 SIZES = {
     "mamba2": {"hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1, "num_hidden_layers": 2},
@@ -33,23 +32,14 @@ GREEDY = Sampling(max_tokens=8, temperature=0, ignore_eos=True)
 
 @pytest.fixture(scope="module", params=SIZES)
 def folder(request, tmp_path_factory, tiny_tokenizer):
-    torch.manual_seed(3)
-    ids = {"eos_token_id": None, "bos_token_id": None, "pad_token_id": None}
-    config = AutoConfig.for_model(request.param, vocab_size=len(tiny_tokenizer), **SIZES[request.param], **ids)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     path = tmp_path_factory.mktemp(request.param)
-    model.save_pretrained(path)
-    tiny_tokenizer.save_pretrained(path)
+    ids = {"eos_token_id": None, "bos_token_id": None, "pad_token_id": None}
+    save_checkpoint(path, tiny_tokenizer, request.param, **SIZES[request.param], **ids)
     return path
 
 
-def fresh(folder, ids):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    with torch.inference_mode():
-        return model(torch.tensor([ids]), use_cache=False).logits[0, -1]
-
-
-def test_edits_equal_a_fresh_run_and_go_back_to_the_beginning_of_a_span(folder):
+def test_edits_equal_a_fresh_run_and_go_back_to_the_beginning_of_a_span(folder, eager):
+    fresh = eager(folder)
     with Engine.load(folder) as engine, engine.context([3, 4, 5] * 5) as context:
         memory = context.append([6, 7] * 5)
         context.append([8, 9, 10])
@@ -57,13 +47,13 @@ def test_edits_equal_a_fresh_run_and_go_back_to_the_beginning_of_a_span(folder):
         encoded = context.stats.encoded_tokens
         assert encoded == 28
         context.replace(memory, [11, 12, 13])
-        assert (context.logits() - fresh(folder, context.token_ids)).abs().max() < 1e-4
+        assert (context.logits() - fresh(context.token_ids)).abs().max() < 1e-4
         assert context.stats.encoded_tokens - encoded == 6
         twin = context.fork()
         twin.append([20])
         text = context.generate(GREEDY).run()
-        assert (twin.logits() - fresh(folder, twin.token_ids)).abs().max() < 1e-4
-        assert (context.logits() - fresh(folder, context.token_ids)).abs().max() < 1e-4
+        assert (twin.logits() - fresh(twin.token_ids)).abs().max() < 1e-4
+        assert (context.logits() - fresh(context.token_ids)).abs().max() < 1e-4
         with engine.context([3, 4, 5] * 5 + [11, 12, 13, 8, 9, 10]) as other:
             assert other.generate(GREEDY).run() == text
 

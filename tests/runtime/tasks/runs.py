@@ -1,4 +1,4 @@
-"""Random runs for the tests, written as a model may write them and cut into tokens in any way."""
+"""Random runs for the tests, written as a model may write them and cut into tokens in any way, and the trees of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import cycle
 
 from hypothesis import strategies as st
 
+from runtime.tasks import PruningStack, TaskReader, Tree
 from runtime.tasks.events import ToolRequested
 
 texts = st.text(max_size=6)
@@ -74,6 +75,30 @@ def feed(reader, tokens):
             events += (new := reader.feed(token, index))
             token = new[-1].rest if new and isinstance(new[-1], ToolRequested) else ""
         yield events
+
+
+def events_of(tokens, keep=0, rule="conclusion"):
+    """The events of all tokens, those of the pruning too."""
+    reader, pruning = TaskReader(), PruningStack(keep, rule)
+    return [event for events in feed(reader, tokens) for event in pruning.follow(events)]
+
+
+def build(events):
+    """The tree of these events."""
+    tree = Tree()
+    for event in events:
+        tree.apply(event)
+    return tree
+
+
+def tree_of(text, keep=0):
+    """The tree of a run's text, as far as it goes."""
+    return build(events_of(text, keep))
+
+
+def up_to(run, mark):
+    """The text of a run to where this has just been written."""
+    return write(run).partition(mark)[0] + mark
 
 
 def lists_of(run):

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from runtime.tasks import PruningStack, TaskReader, Tree
 from runtime.tasks.drawing import LEAST_HEIGHT, draw
-from tests.runtime.tasks.runs import feed, runs, write
+from tests.runtime.tasks.runs import runs, tree_of, up_to, write
 
 CALL = {"tool_name": "find", "parameters": {"what": "[red]key", "n": 2}, "tool_result": {"in": "box"}}
 RUN = {
@@ -29,18 +28,6 @@ RUN = {
     ],
     "answer": "the box",
 }
-
-
-def tree_of(text, keep=0):
-    tree, reader, pruning = Tree(), TaskReader(), PruningStack(keep)
-    for events in feed(reader, text):
-        for event in pruning.follow(events):
-            tree.apply(event)
-    return tree
-
-
-def up_to(mark, run=RUN):
-    return write(run).partition(mark)[0] + mark
 
 
 def drawn(tree, width=60, height=None, colours=False):
@@ -62,7 +49,7 @@ def test_a_finished_run_shows_what_pruning_left():
 
 
 def test_an_open_run_shows_the_way_to_what_is_being_written():
-    assert drawn(tree_of(up_to('"deep'), keep=None), width=100).splitlines() == [
+    assert drawn(tree_of(up_to(RUN, '"deep'), keep=None), width=100).splitlines() == [
         "1,234 tokens written, 99 in memory, 1 tool call, 2.5 s",
         "└── ▸ first",
         "    ├── look around",
@@ -74,7 +61,7 @@ def test_an_open_run_shows_the_way_to_what_is_being_written():
 
 
 def test_a_call_that_waits_for_its_result_is_shown():
-    assert "find(what=[red]key, n=2) = …" in drawn(tree_of(up_to('"tool_result":')))
+    assert "find(what=[red]key, n=2) = …" in drawn(tree_of(up_to(RUN, '"tool_result":')))
 
 
 def test_an_answer_that_is_no_string_is_shown_as_json():
@@ -83,7 +70,7 @@ def test_an_answer_that_is_no_string_is_shown_as_json():
 
 
 def test_open_tasks_are_bold_and_pruned_lists_dim():
-    lines = drawn(tree_of(up_to('"seco')), colours=True).splitlines()
+    lines = drawn(tree_of(up_to(RUN, '"seco')), colours=True).splitlines()
     assert "\x1b[1;33m▸ seco" in next(line for line in lines if "seco" in line)
     assert "\x1b[2m[2 tasks dropped" in next(line for line in lines if "dropped" in line)
 
@@ -104,7 +91,7 @@ def test_text_cannot_steer_the_terminal():
 def test_a_low_terminal_shows_the_newest_siblings():
     leaves = [{"thought": f"leaf {number}", "conclusion": f"c{number}"} for number in range(50)]
     run = {"reasoning": [{"thought": "top", "subtasks": leaves, "conclusion": "c"}], "answer": ""}
-    assert drawn(tree_of(up_to('"leaf 42"', run)), height=8).splitlines()[1:] == [
+    assert drawn(tree_of(up_to(run, '"leaf 42"')), height=8).splitlines()[1:] == [
         "└── ▸ top",
         "    ├── … 40 earlier tasks",
         "    ├── leaf 40",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime.errors import InvalidPruning
 from runtime.tasks import PruningStack, ResidentText, TaskReader
 from runtime.tasks.events import Concluded, Extent, ListClosed, ListPruned
-from tests.runtime.tasks.runs import cuts, feed, lists_of, runs, tokens_of, write
+from tests.runtime.tasks.runs import cuts, events_of, feed, lists_of, runs, tokens_of, write
 
 KEEPS = st.sampled_from([0, 1, 2, None])
 RULES = st.sampled_from(["conclusion", "bracket"])
@@ -47,8 +47,7 @@ class Vocabulary:
 
 
 def pruned_of(run, keep=0, rule="conclusion", sizes=(1,)):
-    pruning, reader = PruningStack(keep, rule), TaskReader()
-    followed = [event for events in feed(reader, tokens_of(write(run), sizes)) for event in pruning.follow(events)]
+    followed = events_of(tokens_of(write(run), sizes), keep, rule)
     return followed, [event.node for event in followed if isinstance(event, ListPruned)]
 
 

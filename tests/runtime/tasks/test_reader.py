@@ -24,7 +24,7 @@ from runtime.tasks.events import (
     ToolAnswered,
     ToolRequested,
 )
-from tests.runtime.tasks.runs import cuts, feed, runs, tasks, texts, tokens_of, write
+from tests.runtime.tasks.runs import build, cuts, feed, runs, tasks, texts, tokens_of, write
 
 EXAMPLE = (
     '{"reasoning":[{"thought":"a \\"}],{\\\\","tooluse":{"tool_name":"find","parameters":{"e":"]}\\""},"tool_result":12},'
@@ -66,10 +66,7 @@ def where(delta):
 @settings(deadline=None)
 @given(run=runs, sizes=cuts, ascii_only=st.booleans())
 def test_the_tree_of_the_events_is_the_run(run, sizes, ascii_only):
-    tree = Tree()
-    for event in read(write(run, ascii_only), sizes):
-        tree.apply(event)
-    assert tree.to_json() == run
+    assert build(read(write(run, ascii_only), sizes)).to_json() == run
 
 
 @settings(deadline=None)
@@ -163,10 +160,7 @@ def test_a_number_is_answered_by_what_ends_it():
 def test_the_fields_of_typed_tasks_have_any_names(data, sizes):
     names = data.draw(st.lists(texts.filter(lambda name: name not in ("tooluse", "subtasks", "conclusion")), unique=True))
     run = {"reasoning": [data.draw(tasks(names))], "answer": None}
-    tree = Tree()
-    for event in read(write(run), sizes):
-        tree.apply(event)
-    assert tree.to_json() == run
+    assert build(read(write(run), sizes)).to_json() == run
 
 
 @settings(deadline=None)
@@ -174,18 +168,13 @@ def test_the_fields_of_typed_tasks_have_any_names(data, sizes):
 def test_half_a_character_is_replaced_in_text(units, sizes):
     escaped = "".join(json.dumps(unit)[1:-1] for unit in units)
     text = f'{{"reasoning":[{{"thought":"{escaped}","conclusion":""}}],"answer":""}}'
-    tree = Tree()
-    for event in read(text, sizes):
-        tree.apply(event)
+    tree = build(read(text, sizes))
     assert tree.reasoning[0].thought == "".join(units).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def test_white_space_between_values_means_nothing():
     run = json.loads(EXAMPLE)
-    tree = Tree()
-    for event in read(json.dumps(run, indent=2), [3]):
-        tree.apply(event)
-    assert tree.to_json() == run
+    assert build(read(json.dumps(run, indent=2), [3])).to_json() == run
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from runtime.tasks import Task, ToolUse
 from runtime.tasks.events import Answered, FieldDelta, ListPruned, NodeOpened, ToolAnswered, ToolRequested
 from runtime.tasks.recording import read_recording, replay
 from runtime.tasks.run import drive
+from tests.conftest import MODES
 
 FAMILY = {("Maud", "friend"): "Hugh", ("Hugh", "sister"): "Edith", ("Edith", "teacher"): "Norbert"}
 
@@ -71,7 +72,7 @@ def test_events_tell_the_tree_as_it_grows(ember):
             assert "".join(deltas) == text
 
 
-@pytest.mark.parametrize("mode", ["exact", "gap", "rotate"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("keep", [0, 1, None])
 def test_what_is_pruned_has_left_the_context(ember, keep, mode, eager):
     sampling = Sampling(max_tokens=250, temperature=0)

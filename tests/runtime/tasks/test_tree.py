@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.tasks import PruningStack, TaskReader, Tree
-from tests.runtime.tasks.runs import feed, write
+from tests.runtime.tasks.runs import tree_of, up_to, write
 
 CALL = {"tool_name": "find", "parameters": {"what": "key"}, "tool_result": "box"}
 RUN = {
@@ -21,18 +20,6 @@ RUN = {
     ],
     "answer": "box",
 }
-
-
-def tree_of(text, keep=0):
-    tree, reader, pruning = Tree(), TaskReader(), PruningStack(keep)
-    for events in feed(reader, text):
-        for event in pruning.follow(events):
-            tree.apply(event)
-    return tree
-
-
-def up_to(mark):
-    return write(RUN).partition(mark)[0] + mark
 
 
 def test_a_finished_tree_holds_all_that_was_written_pruned_or_not():
@@ -52,12 +39,12 @@ def test_a_node_is_found_by_its_path():
 
 
 def test_open_nodes_lead_to_what_is_being_written():
-    assert [node.path for node in tree_of(up_to('"e')).open_nodes] == [(0,), (0, 1), (0, 1, 0)]
+    assert [node.path for node in tree_of(up_to(RUN, '"e')).open_nodes] == [(0,), (0, 1), (0, 1, 0)]
     assert tree_of(write(RUN)).open_nodes == []
 
 
 def test_states_follow_the_pruning():
-    before, after = tree_of(up_to('"g')), tree_of(up_to('"g"'))
+    before, after = tree_of(up_to(RUN, '"g')), tree_of(up_to(RUN, '"g"'))
     assert [node.state for node in before.node((0,)).below()] == ["closed", "open", "closed"]
     assert [node.state for node in after.node((0,)).below()] == ["closed", "open", "pruned"]
     assert not before.node((0, 1)).subtasks_pruned
@@ -72,7 +59,7 @@ def test_everything_below_a_pruned_list_is_pruned():
 
 
 def test_a_half_written_tree_is_shown_as_far_as_it_goes():
-    tree = tree_of(up_to('"tool_result":'))
+    tree = tree_of(up_to(RUN, '"tool_result":'))
     assert tree.to_json() == {
         "reasoning": [
             {"thought": "a", "subtasks": [{"thought": "b", "tooluse": {"tool_name": "find", "parameters": {"what": "key"}}}]}
@@ -82,7 +69,7 @@ def test_a_half_written_tree_is_shown_as_far_as_it_goes():
 
 
 def test_the_answer_grows():
-    tree = tree_of(up_to('"answer":"bo'))
+    tree = tree_of(up_to(RUN, '"answer":"bo'))
     assert tree.answer == "bo"
     assert not tree.answered
     assert "answer" not in tree.to_json()
@@ -92,4 +79,4 @@ def test_tokens_are_counted_when_something_ends():
     node = tree_of(write(RUN)).node((0, 1))
     assert node.tokens == len(write(RUN["reasoning"][0]["subtasks"][1]))
     assert node.subtasks_tokens == len(write(RUN["reasoning"][0]["subtasks"][1]["subtasks"])) - 2
-    assert tree_of(up_to('"e')).node((0, 1)).tokens == 0
+    assert tree_of(up_to(RUN, '"e')).node((0, 1)).tokens == 0
