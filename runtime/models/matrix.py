@@ -33,9 +33,9 @@ class Matrix:
         self._bias = torch.cat(biases) if biases else None
         self._packed = _can_be_packed(self._weight)
         self._array: Floats | None = None
-        if self._weight.device.type == "cpu" and self._weight.dtype == torch.float32:
-            if not self._packed or self._weight.numel() <= _SMALL:
-                self._array = self._weight.numpy()
+        single = self._weight.device.type == "cpu" and self._weight.dtype == torch.float32
+        if single and (not self._packed or self._weight.numel() <= _SMALL):
+            self._array = self._weight.numpy()
         if self._packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _PACKED_ROWS)
         for layer in layers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any, TypeVar, overload
 
 from pydantic import TypeAdapter
@@ -92,10 +93,29 @@ def _declare(function: Any, name: str | None = None, timeout: float = 30.0, max_
         )
     _check_parameters(name, function)
     try:
-        adapter, parameters = TypeAdapter(function), closed_schema(function)
+        collector: Any = _collector(function)
+        adapter, parameters = TypeAdapter(collector), closed_schema(function)
     except (PydanticUserError, NameError) as fault:
         raise MisdeclaredTool(f"The tool '{name}' has a type hint that JSON cannot carry: {first_line(fault)}") from fault
-    return Tool(name, inspect.getdoc(function) or "", parameters, adapter.validate_python, timeout, max_result)
+
+    def call(given: dict[str, Any]) -> Any:
+        return function(**adapter.validate_python(given))
+
+    return Tool(name, inspect.getdoc(function) or "", parameters, call, timeout, max_result)
+
+
+def _collector(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """A function with the same parameters that returns them.
+
+    Pydantic calls what it has validated for; a tool that still hangs when the program ends must not do so inside of its native code,
+    which Python could not unwind.
+    """
+
+    @wraps(function)
+    def collect(**given: Any) -> dict[str, Any]:
+        return given
+
+    return collect
 
 
 def _check_parameters(name: str, function: Callable[..., Any]) -> None:

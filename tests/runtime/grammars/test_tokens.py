@@ -88,7 +88,7 @@ def test_masks_of_many_are_the_masks_of_each():
     assert masks[4].all()
     for grammar, row in zip(grammars, masks, strict=True):
         assert grammar is None or torch.equal(COMPILER.masks([grammar])[0], row)
-    assert torch.equal(COMPILER.masks_ahead(grammars).result(), masks)
+    assert torch.equal(COMPILER.masks_ahead(grammars)(), masks)
     assert COMPILER.masks([]).shape == (0, len(TOKENIZER))
 
 
