@@ -225,12 +225,13 @@ class Run:
         """Write tokens that the grammar has accepted, until one asks for a tool."""
         texts: list[str] = []
         events: list[Event] = []
+        full = False
         for at, token in enumerate(ids):
             try:
                 with self.engine.lock:
                     self.context.push([token])
             except PositionsExhausted:
-                self.end("length")
+                full = True
                 break
             self.sampler.accept(token)
             text = self._stream.push(token)
@@ -247,8 +248,7 @@ class Run:
             events += found
             if self._requested is not None:
                 break
-            if self.stats.emitted_tokens >= self.sampling.max_tokens:
-                self.end("length")
+            if full := self.stats.emitted_tokens >= self.sampling.max_tokens:
                 break
         self._events += events
         self._count()
@@ -267,6 +267,8 @@ class Run:
                     result,
                 )
             )
+        if full:  # only now: it ends the recording too
+            self.end("length")
 
     def _stop_at(self, requested: ToolRequested, text: str, behind: Sequence[int]) -> str:
         """Nothing may stand behind the colon where a tool's result goes: take away what does. The text that is left."""
