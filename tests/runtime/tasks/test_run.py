@@ -193,6 +193,14 @@ def test_typed_trees_have_the_callers_fields(ember):
         assert Verdict.model_validate(run.answer)
 
 
+def test_a_run_is_recorded_to_its_last_token_wherever_it_ends(ember, tmp_path):
+    for tokens in range(1, 44, 2):  # among sampled tokens, forced ones, and those of a result
+        file = tmp_path / f"{tokens}.jsonl"
+        run = ember.reason("What is 12+30?", [calc], record=file, sampling=Sampling(max_tokens=tokens, temperature=0)).run()
+        assert (run.finish_reason, run.stats.emitted_tokens) == ("length", tokens)
+        assert sum(len(step.token_ids) for step in read_recording(file).steps) == tokens
+
+
 def test_a_run_is_recorded_and_replayed(ember, tmp_path):
     file = tmp_path / "run.jsonl"
     run = ember.reason("Who is the sister of Maud's friend?", [lookup], record=file)
