@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, Generat
 from benchmarks.llama_cpp_peer import Dtype, LlamaCpp, PeerMissing, check_installed
 from runtime import Engine, Run, Sampling
 from runtime.loading import BUNDLED
+from runtime.mode import Mode
 from runtime.tasks.events import ToolAnswered
 from runtime.tasks.recording import read_recording
 
@@ -145,8 +146,9 @@ def tree(models: dict[str, Path]) -> Iterator[Row]:
 def edit(models: dict[str, Path]) -> Iterator[Row]:
     """Tokens encoded again for an edit in the middle, in parts of the tail."""
     with Engine.load(models["bundled"]) as engine:
-        for mode, aim in (("exact", "1"), ("gap", "0"), ("rotate", "0")):
-            with engine.context([50] * 200, mode=mode) as context:  # type: ignore[arg-type]
+        modes: dict[Mode, str] = {"exact": "1", "gap": "0", "rotate": "0"}
+        for mode, aim in modes.items():
+            with engine.context([50] * 200, mode=mode) as context:
                 middle = context.append([60] * 100)
                 tail = context.append([70] * 300)
                 context.logits()
