@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -27,68 +27,124 @@ class Segment:
     wanted: bool = True
     """Whether the logits behind its last token are wanted."""
 
-    @cached_property
-    def seen(self) -> slice | Slots:
-        """The slots again; as a slice where they follow one another, so that they can be read where they lie."""
-        first = int(self.slots[0])
-        if self.slots[-1] - first == len(self.slots) - 1 and (self.slots[1:] - self.slots[:-1] == 1).all():
-            return slice(first, first + len(self.slots))
-        return self.slots
-
 
 @dataclass(frozen=True)
-class _Group:
-    """Segments that one attention call serves: tokens `start` to `stop` of the batch."""
+class Group:
+    """Segments that one attention call serves: tokens `start` to `stop` of the batch, as many of each."""
 
     start: int
     stop: int
-    table: SlotTable
+    tokens: int
+    """How many of each segment."""
+    segments: Sequence[Segment]
+    device: torch.device
+
+    @cached_property
+    def lengths(self) -> Slots:
+        """How many slots every segment sees, `[rows]`."""
+        return np.array([len(segment.slots) for segment in self.segments])
+
+    @cached_property
+    def slots(self) -> Slots:
+        """What every segment sees, `[rows, n]`; 0 behind its end."""
+        return self._padded([segment.slots for segment in self.segments])
+
+    @cached_property
+    def positions(self) -> Slots:
+        """The positions of the same, `[rows, n]`; 0 behind its end."""
+        return self._padded([segment.positions for segment in self.segments])
+
+    @cached_property
+    def seen(self) -> slice | Slots:
+        """The slots, or a slice where they are those of one row and follow one another: it can be read where it lies."""
+        slots = self.slots
+        if len(slots) == 1 and slots[0, -1] - slots[0, 0] == slots.shape[1] - 1 and (slots[0, 1:] - slots[0, :-1] == 1).all():
+            return slice(int(slots[0, 0]), int(slots[0, -1]) + 1)
+        return slots
+
+    @property
+    def full(self) -> bool:
+        """True when every segment sees `n` slots."""
+        return bool(self.lengths.min() == self.lengths.max())
+
+    @cached_property
+    def table(self) -> SlotTable:
+        """The same on the pool's device."""
+        return SlotTable(
+            torch.from_numpy(self.slots).to(self.device),
+            torch.from_numpy(self.positions).to(self.device),
+            torch.from_numpy(self.lengths).to(self.device),
+            first=self.seen.start if isinstance(self.seen, slice) else None,
+            full=self.full,
+        )
+
+    def _padded(self, rows: Sequence[Slots]) -> Slots:
+        if len(rows) == 1:
+            return rows[0][None]
+        table = np.zeros((len(rows), self.lengths.max()), np.int64)
+        for line, row in zip(table, rows, strict=True):
+            line[: len(row)] = row
+        return table
+
+
+@dataclass(frozen=True)
+class Host:
+    """The new tokens of a batch in the memory of the host, end to end."""
+
+    ids: Slots
+    """`[T]`: token ids."""
+    slots: Slots
+    """`[T]`: where the new keys and values go."""
+    positions: Slots
+    """`[T]`: their positions."""
+    ends: Slots
+    """`[wanted]`: the last tokens of the segments whose logits are wanted."""
 
 
 class Batch:
-    """Segments as tensors, on the pool's device. Decodes (one token) share an attention call, other segments have one each."""
+    """Segments, and the same as tensors on the pool's device. Decodes (one token) share an attention call, others have one each."""
 
     def __init__(self, pool: SlotPool, segments: Sequence[Segment]) -> None:
         self.pool = pool
         # Shortest first: decodes of like length stand together.
         order = sorted(range(len(segments)), key=lambda at: (len(segments[at].ids), len(segments[at].slots)))
-        self.segments = [segments[at] for at in order]
+        ordered = [segments[at] for at in order]
         self.wanted = [at for at in order if segments[at].wanted]
         """Which of the given segments' logits are wanted, in the order in which a decoder gives them."""
         self._device = pool.shape.device
-        self._counts = [len(segment.ids) for segment in self.segments]
-        new = [
-            (segment.slots[-count:], segment.positions[-count:])
-            for segment, count in zip(self.segments, self._counts, strict=True)
-        ]
-        self._new_slots = _joined([slots for slots, _ in new])
-        self._new_positions = _joined([positions for _, positions in new])
+        counts = [len(segment.ids) for segment in ordered]
+        ends = zip(accumulate(counts), ordered, strict=True)
+        self.host = Host(
+            np.array([token for segment in ordered for token in segment.ids]),
+            _joined([segment.slots[-count:] for segment, count in zip(ordered, counts, strict=True)]),
+            _joined([segment.positions[-count:] for segment, count in zip(ordered, counts, strict=True)]),
+            np.array([end - 1 for end, segment in ends if segment.wanted], np.int64),
+        )
+        self.groups = list(_grouped(ordered, self._device))
 
     def __len__(self) -> int:
         """How many tokens are encoded."""
-        return len(self._new_slots)
+        return len(self.host.ids)
 
     @cached_property
     def ids(self) -> Tensor:
         """Token ids, int64 `[T]`."""
-        return torch.tensor([token for segment in self.segments for token in segment.ids], device=self._device)
+        return torch.from_numpy(self.host.ids).to(self._device)
 
     @cached_property
     def slots(self) -> Tensor:
         """Where the new keys and values go, int64 `[T]`."""
-        return torch.from_numpy(self._new_slots).to(self._device)
+        return torch.from_numpy(self.host.slots).to(self._device)
 
     @cached_property
     def positions(self) -> Tensor:
         """Their positions, int64 `[T]`."""
-        return torch.from_numpy(self._new_positions).to(self._device)
+        return torch.from_numpy(self.host.positions).to(self._device)
 
     @cached_property
     def ends(self) -> Tensor:
         """The last tokens of the segments whose logits are wanted, int64 `[wanted]`."""
-        ends = accumulate(self._counts)
-        last = [end - 1 for end, segment in zip(ends, self.segments, strict=True) if segment.wanted]
-        return torch.tensor(last, dtype=torch.long, device=self._device)
+        return torch.from_numpy(self.host.ends).to(self._device)
 
     def attend(
         self,
@@ -106,10 +162,9 @@ class Batch:
         pool = self.pool
         pool.write(layer, self.slots, keys, values)
         outs = []
-        for group in self._groups:
-            rows = group.table.slots.shape[0]
+        for group in self.groups:
             out = slot_attention(
-                query[group.start : group.stop].view(rows, -1, *query.shape[1:]),
+                query[group.start : group.stop].view(-1, group.tokens, *query.shape[1:]),
                 *pool.layers[layer],
                 group.table,
                 scale=scale,
@@ -120,24 +175,23 @@ class Batch:
             outs.append(out.flatten(0, 1))
         return outs[0] if len(outs) == 1 else torch.cat(outs)
 
-    @cached_property
-    def _groups(self) -> list[_Group]:
-        groups: list[_Group] = []
-        at = begin = 0
-        while at < len(self.segments):
-            stop = _like_lengths(self.segments, at) if self._counts[at] == 1 else at + 1
-            end = begin + sum(self._counts[at:stop])
-            groups.append(_Group(begin, end, _table(self.segments[at:stop], self._device)))
-            at, begin = stop, end
-        return groups
-
     def settle(self) -> None:
         """After the forward: note in the pool which positions the new keys stand for."""
-        self.pool.positions[self._new_slots] = self._new_positions
+        self.pool.positions[self.host.slots] = self.host.positions
 
 
 def _joined(parts: Sequence[Slots]) -> Slots:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _grouped(ordered: Sequence[Segment], device: torch.device) -> Iterator[Group]:
+    at = begin = 0
+    while at < len(ordered):
+        tokens = len(ordered[at].ids)
+        stop = _like_lengths(ordered, at) if tokens == 1 else at + 1
+        end = begin + tokens * (stop - at)
+        yield Group(begin, end, tokens, ordered[at:stop], device)
+        at, begin = stop, end
 
 
 def _like_lengths(ordered: Sequence[Segment], at: int) -> int:
@@ -150,25 +204,3 @@ def _like_lengths(ordered: Sequence[Segment], at: int) -> int:
             break
         stop += 1
     return stop
-
-
-def _table(segments: Sequence[Segment], device: torch.device) -> SlotTable:
-    lengths = [len(segment.slots) for segment in segments]
-    width = max(lengths)
-    first = None
-    if len(segments) == 1:
-        slots, positions = segments[0].slots[None], segments[0].positions[None]
-        if isinstance(seen := segments[0].seen, slice):
-            first = seen.start
-    else:
-        slots, positions = np.zeros((2, len(segments), width), np.int64)
-        for row, segment in enumerate(segments):
-            slots[row, : len(segment.slots)] = segment.slots
-            positions[row, : len(segment.slots)] = segment.positions
-    return SlotTable(
-        torch.from_numpy(slots).to(device),
-        torch.from_numpy(positions).to(device),
-        torch.tensor(lengths, device=device),
-        first=first,
-        full=min(lengths) == width,
-    )

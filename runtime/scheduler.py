@@ -132,10 +132,16 @@ class Scheduler:
             rest = []
         try:
             plan = self._plan(rest)
-            complete = ready + [work for work, segments in plan if segments[-1].wanted]
+            flat = [(work, segment) for work, segments in plan for segment in segments]
+            batch = Batch(self._engine.pool, [segment for _, segment in flat]) if flat else None
+            read = [flat[at][0] for at in batch.wanted] if batch is not None else []
+            complete = ready + read
             drawing = [work for work in complete if work.drawing is not None]
             masks = self._masks_ahead(drawing)
-            self._forward(plan)
+            if batch is not None:
+                logits = self._forward(batch, read)
+            for work, _ in plan:
+                work.context.cache.settle(work.logits)
         except BaseException as fault:
             for work in rest:
                 work.context.cache.unclaim()
@@ -145,7 +151,9 @@ class Scheduler:
                 _end(work, _out_of_memory(fault, self._engine) if isinstance(fault, torch.OutOfMemoryError) else fault)
             return  # those that were ready stay in the queue
         if drawing:
-            self._draw(drawing, masks)
+            if drawing != read:
+                logits = torch.stack([work.logits for work in drawing if work.logits is not None])
+            self._draw(drawing, logits, masks)
         for work in complete:
             _end(work, work.error)
 
@@ -231,23 +239,18 @@ class Scheduler:
                 )
         return min(found, key=lambda entry: entry[:3])[3] if found else None
 
-    def _forward(self, plan: list[tuple[Work, list[Segment]]]) -> None:
-        """Encode what was planned."""
-        if not plan:
-            return
-        totals = self._engine.totals
-        totals.peak_tokens = max(totals.peak_tokens, self._engine.pool.size - self._engine.pool.free)
-        flat = [(work, segment) for work, segments in plan for segment in segments]
-        batch = Batch(self._engine.pool, [segment for _, segment in flat])
+    def _forward(self, batch: Batch, works: list[Work]) -> Tensor:
+        """Encode a batch; the logits of these works, float32 `[works, vocab]` on the CPU."""
+        totals, pool = self._engine.totals, self._engine.pool
+        totals.peak_tokens = max(totals.peak_tokens, pool.size - pool.free)
         began = time.perf_counter()
         with torch.inference_mode():
             logits = self._engine.decoder.forward(batch).cpu()
         totals.forward_seconds += time.perf_counter() - began
         batch.settle()
-        for row, at in zip(logits, batch.wanted, strict=True):
-            flat[at][0].logits = row
-        for work, _ in plan:
-            work.context.cache.settle(work.logits)
+        for work, row in zip(works, logits, strict=True):
+            work.logits = row
+        return logits
 
     def _masks_ahead(self, works: list[Work]) -> Callable[[], Tensor] | None:
         """Begin to work out what the grammars allow: it hides behind the forward."""
@@ -259,16 +262,14 @@ class Scheduler:
         self._engine.totals.mask_seconds += time.perf_counter() - began
         return masks
 
-    def _draw(self, works: list[Work], masks: Callable[[], Tensor] | None) -> None:
-        """The next token of every generation, drawn in one pass."""
+    def _draw(self, works: list[Work], logits: Tensor, masks: Callable[[], Tensor] | None) -> None:
+        """The next token of every generation, drawn in one pass from its row of the logits."""
         began = time.perf_counter()
         allowed = masks() if masks is not None else None
         for row, work in enumerate(works):
             if allowed is not None and work.drawing is not None and work.drawing.only is not None:
                 allowed[row] &= work.drawing.only
         masked = time.perf_counter()
-        found = [work.logits for work in works if work.logits is not None]
-        logits = torch.stack(found) if len(found) > 1 else found[0][None]
         samplers = [work.drawing.sampler for work in works if work.drawing is not None]
         try:
             for work, choice in zip(works, choose(logits, samplers, allowed), strict=True):

@@ -19,6 +19,7 @@ Slots = npt.NDArray[np.int64]
 """Slot numbers, or positions."""
 
 _WINDOW = 4096  # slots looked at in one go when free ones are wanted
+_ROOM = 64  # slots left free behind those that are handed out, for what follows them
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class SlotPool:
             self.release(self._abandoned.popleft())
 
     def _search(self, count: int) -> Slots:
-        """The next free slots behind those that were handed out last; round again at the end."""
+        """The next free slots behind those that were handed out last, and some room; round again at the end."""
         found: list[Slots] = [np.zeros(0, np.int64)]
         missing = count
         while missing:
@@ -162,7 +163,7 @@ class SlotPool:
             free = np.flatnonzero(window == 0)[:missing] + self._next
             found.append(free)
             missing -= len(free)
-            self._next += len(window) if missing else int(free[-1]) + 1 - self._next
+            self._next += len(window) if missing else int(free[-1]) + 1 + _ROOM - self._next
             if self._next > self.size:
                 self._next = 1
         return np.concatenate(found)

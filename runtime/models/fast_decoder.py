@@ -10,13 +10,16 @@ from torch.nn.functional import embedding, silu
 from transformers import PreTrainedModel
 
 from runtime.batch import Batch
+from runtime.models.few import Few
 from runtime.models.layer import Layer, layers_of
 from runtime.models.matrix import Matrix
 from runtime.models.norm import Norm
-from runtime.models.single import Single
 
 FAST = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """The model types that this forward serves."""
+
+_FEW = 32
+"""Tokens up to which numpy is faster on a CPU."""
 
 
 class FastDecoder:
@@ -32,9 +35,9 @@ class FastDecoder:
         self._layers = list(layers_of(model))
         self._norm = Norm(inner.norm.weight, config.rms_norm_eps)
         self._head = Matrix(model.lm_head)
-        self._single: Single | None = None
+        self._few: Few | None = None
         if self._embedding.device.type == "cpu" and self._embedding.dtype == torch.float32:
-            self._single = Single(
+            self._few = Few(
                 self._embedding, self._frequencies, self._turn_scale, self._layers, self._norm, self._head, self._heads
             )
 
@@ -51,8 +54,8 @@ class FastDecoder:
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        if self._single is not None and len(batch) == 1:
-            return self._single.forward(batch)
+        if self._few is not None and len(batch) <= _FEW:
+            return self._few.forward(batch)
         x = embedding(batch.ids, self._embedding)
         cos, sin = self._turns(batch.positions, x.dtype)
         for layer in self._layers:

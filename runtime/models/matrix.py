@@ -53,11 +53,11 @@ class Matrix:
             product = torch.ops.mkldnn._linear_pointwise.binary(x, plus, self._weight, self._bias, "add")
         return product
 
-    def single(self, x: Floats) -> Floats:
-        """The numbers of one token, `[in]`, times the weights, `[out]`, where these are float32 and on the CPU."""
-        if self._array is None:
-            return self(torch.from_numpy(x)[None])[0].numpy()
-        product: Floats = np.vecdot(self._array, x)
+    def few(self, x: Floats) -> Floats:
+        """The numbers of few tokens, `[T, in]`, times the weights, `[T, out]`, where these are float32 and on the CPU."""
+        if len(x) > 1 or self._array is None:
+            return self(torch.from_numpy(x)).numpy()
+        product: Floats = np.vecdot(self._array, x)[None]
         if self._bias is not None:
             product += self._bias.numpy()
         return product

@@ -30,9 +30,9 @@ class Norm:
         scaled: Tensor = x * (self._weight / torch.hypot(length, self._least))
         return scaled.to(x.dtype)
 
-    def single(self, x: Floats) -> Floats:
-        """The same for the numbers of one token, `[width]` or `[heads, width]`, on a CPU."""
-        squares = np.vecdot(x, x)
+    def few(self, x: Floats) -> Floats:
+        """The same for the numbers of few tokens, on a CPU."""
+        squares = np.vecdot(x, x)[..., None]
         squares += self._epsilon
-        scaled: Floats = self._array * (x / np.sqrt(squares)[..., None])
+        scaled: Floats = self._array * (x / np.sqrt(squares))
         return scaled
