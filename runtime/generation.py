@@ -32,6 +32,8 @@ class Generation:
     model's last position), "cancelled".
     """
 
+    described = True
+
     def __init__(self, context: Context, sampling: Sampling) -> None:
         engine = context.engine
         self.context = context
@@ -135,10 +137,10 @@ class Generation:
         if work.error is not None:
             self._end("cancelled")
             raise work.error
-        if work.choice is None:
+        token = work.token
+        if token is None or work.choice is None:
             self._end("cancelled")
             return ""
-        token = work.choice.token
         if (token in self.context.engine.eos_ids and not self.sampling.ignore_eos) or token in self.sampling.stop_ids:
             self._end("stop")
             return ""

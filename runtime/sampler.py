@@ -102,7 +102,12 @@ class Sampler:
 
 
 def choose(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None = None) -> list[Choice]:
-    """Choose the next token of each row; as a row is chosen alone, so it is in any batch.
+    """The next token of each row, and how likely it was: `describe` of what `draw` gives, whose arguments and errors it has."""
+    return describe(logits, draw(logits, samplers, allowed), samplers)
+
+
+def draw(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None = None) -> list[int]:
+    """Draw the next token of each row; as a row is drawn alone, so it is in any batch.
 
     Nothing is written to, neither the tensors nor the samplers: call `accept` with the token that enters the text.
 
@@ -113,16 +118,24 @@ def choose(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None =
 
     Raises:
         NothingAllowed: bans, biases and grammar leave no token for a row.
-        BrokenLogits: logits are NaN or inf.
+        BrokenLogits: the highest logit is NaN or inf.
         UnknownToken: a token id in a `logit_bias` is not in the vocabulary.
     """
     assert len(logits) == len(samplers), "one sampler for each row"
+    scores = _edited(logits, samplers, allowed)
+    tokens, best = _likeliest(scores, allowed)
+    for rows, ids, left in _remaining(scores, best, samplers):
+        shares = np.array([1 - samplers[row].numbers()[0] for row in rows])
+        tokens[rows] = _locate_in_blocks(left, shares) if ids is None else ids[np.arange(len(rows)), _locate(left, shares)[0]]
+    found: list[int] = tokens.tolist()
+    return found
+
+
+def describe(logits: Tensor, tokens: Sequence[int], samplers: Sequence[Sampler]) -> list[Choice]:
+    """How likely a token of each row was. Raises `BrokenLogits` where some are NaN or inf."""
     raw = logits.numpy()
-    every = np.arange(len(samplers))
     peaks = raw.max(axis=1)
-    for peak in peaks.tolist():
-        if not math.isfinite(peak):
-            raise BrokenLogits(f"The model gave a logit of {peak}: load it with dtype='float32', or download it again.")
+    _check_finite(peaks)
     # Not below what is as good as nothing: a token that the model itself forbids would be 0 times -inf.
     surplus = raw - peaks[:, None]
     np.maximum(surplus, _NOTHING, out=surplus)
@@ -130,19 +143,10 @@ def choose(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None =
     masses = weights.sum(axis=1)
     logs = np.log(masses)
     entropies, totals = logs - np.vecdot(weights, surplus) / masses, peaks + logs
-
-    scores = _edited(logits, samplers, allowed)
-    tokens, best = _likeliest(scores, allowed)
-    for rows, ids, left in _remaining(scores, best, samplers):
-        shares = np.array([1 - samplers[row].numbers()[0] for row in rows])
-        tokens[rows] = _draw(left, shares) if ids is None else ids[every[: len(rows)], _locate(left, shares)[0]]
-
-    logprobs = raw[every, tokens] - totals
+    logprobs = raw[np.arange(len(tokens)), tokens] - totals
     return [
         Choice(token, logprob, entropy, _top(logits[row], totals[row], samplers[row].sampling.logprobs))
-        for row, (token, logprob, entropy) in enumerate(
-            zip(tokens.tolist(), logprobs.tolist(), entropies.tolist(), strict=True)
-        )
+        for row, (token, logprob, entropy) in enumerate(zip(tokens, logprobs.tolist(), entropies.tolist(), strict=True))
     ]
 
 
@@ -170,7 +174,8 @@ def _edited(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None)
     """The logits `[rows, vocab]` after grammar, bias, bans, penalties and DRY; -inf where a token must not come."""
     if allowed is None and not any(sampler.edits for sampler in samplers):
         return logits.numpy()
-    scores: Floats = (logits.clone() if allowed is None else torch.where(allowed, logits, -torch.inf)).numpy()
+    raw: Floats = logits.numpy()
+    scores = raw.copy() if allowed is None else np.where(allowed.numpy(), raw, np.float32(-np.inf))
     for row, sampler in zip(scores, samplers, strict=True):
         if sampler.edits:
             sampler.edit(row)
@@ -184,7 +189,14 @@ def _likeliest(scores: Floats, allowed: Tensor | None) -> tuple[Ids, Floats]:
     for row, score in enumerate(best.tolist()):
         if score == -np.inf:
             raise NothingAllowed(row, scores.shape[1] if allowed is None else int(allowed[row].sum()))
+    _check_finite(best)
     return tokens, best
+
+
+def _check_finite(peaks: Floats) -> None:
+    for peak in peaks.tolist():
+        if not math.isfinite(peak):
+            raise BrokenLogits(f"The model gave a logit of {peak}: load it with dtype='float32', or download it again.")
 
 
 def _remaining(
@@ -320,7 +332,7 @@ def _locate(weights: NDArray[Any], shares: Doubles) -> tuple[Ids, Doubles]:
     return places, np.minimum((wanted - coming[every, places]) / weights[every, places], 1)
 
 
-def _draw(weights: Floats, shares: Doubles) -> Ids:
+def _locate_in_blocks(weights: Floats, shares: Doubles) -> Ids:
     """`_locate` in whole vocabularies: first the block, then the place in it."""
     vocab = weights.shape[1]
     blocks = np.add.reduceat(weights, np.arange(0, vocab, _BLOCK), axis=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runtime.batch import Batch, Segment
 from runtime.errors import ContextBusy, EngineError, OutOfMemory, SlotsExhausted, first_line
-from runtime.sampler import choose
+from runtime.sampler import Sampler, describe, draw
 from runtime.work import Drawing, Work
 
 if TYPE_CHECKING:
@@ -272,8 +272,7 @@ class Scheduler:
         masked = time.perf_counter()
         samplers = [work.drawing.sampler for work in works if work.drawing is not None]
         try:
-            for work, choice in zip(works, choose(logits, samplers, allowed), strict=True):
-                work.choice = choice
+            _draw(works, logits, samplers, allowed)
         except EngineError:  # of one row, say: the others must not suffer
             for row, work in enumerate(works):
                 _draw_alone(work, logits[row : row + 1], allowed[row : row + 1] if allowed is not None else None)
@@ -286,12 +285,24 @@ def _end(work: Work, error: BaseException | None = None) -> None:
     work.done = True
 
 
+def _draw(works: list[Work], logits: Tensor, samplers: list[Sampler], allowed: Tensor | None) -> None:
+    tokens = draw(logits, samplers, allowed)
+    for work, token in zip(works, tokens, strict=True):
+        work.token = token
+    rows = [row for row, work in enumerate(works) if work.drawing is not None and work.drawing.described]
+    if rows:
+        seen = logits if len(rows) == len(works) else logits[rows]
+        choices = describe(seen, [tokens[row] for row in rows], [samplers[row] for row in rows])
+        for row, choice in zip(rows, choices, strict=True):
+            works[row].choice = choice
+
+
 def _draw_alone(work: Work, logits: Tensor, allowed: Tensor | None) -> None:
     assert work.drawing is not None
     try:
         if work.drawing.grammar is not None:
             work.drawing.grammar.check()
-        work.choice = choose(logits, [work.drawing.sampler], allowed)[0]
+        _draw([work], logits, [work.drawing.sampler], allowed)
     except EngineError as fault:
         work.error = fault
 

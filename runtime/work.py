@@ -21,6 +21,9 @@ class Drawing(Protocol):
     """Earlier ones go first, among contexts of one priority."""
     sampler: Sampler
 
+    described: bool
+    """Whether it wants to know how likely its tokens were."""
+
     @property
     def grammar(self) -> Grammar | None: ...
 
@@ -51,8 +54,10 @@ class Work:
     error: BaseException | None = None
     logits: Tensor | None = None
     """`[vocab]`, on the CPU; also when the context has lost its slots since."""
-    choice: Choice | None = None
+    token: int | None = None
     """The token drawn; None if it was cancelled before."""
+    choice: Choice | None = None
+    """The same with how likely it was, where that is wanted."""
 
     @property
     def order(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from runtime.errors import PositionsExhausted
 from runtime.generation import FinishReason
 from runtime.mode import Mode
-from runtime.sampler import Choice, Sampler
+from runtime.sampler import Sampler
 from runtime.sampling import Sampling
 from runtime.tasks.events import Event, ListPruned, ToolRequested
 from runtime.tasks.instructions import instructions
@@ -71,6 +71,8 @@ class Run:
     A run holds a context of its own until it ends. Afterwards `finish_reason` says why it ended: "stop" (the answer is complete),
     "length" (`max_tokens`, or the model's last position), "cancelled".
     """
+
+    described = False
 
     def __init__(
         self,
@@ -167,12 +169,12 @@ class Run:
         if work.error is not None:
             self.end("cancelled")
             raise work.error
-        if work.choice is None:
+        if work.token is None:
             self.end("cancelled")
-        elif work.choice.token in self.engine.eos_ids:
+        elif work.token in self.engine.eos_ids:
             self.end("stop")
         else:
-            self._draw(work.choice)
+            self._draw(work.token)
 
     def events(self) -> list[Event]:
         """The events since the last time."""
@@ -193,12 +195,12 @@ class Run:
     def hold(self, driven: bool) -> None:
         self._driven = driven
 
-    def _draw(self, choice: Choice) -> None:
+    def _draw(self, token: int) -> None:
         self.only = None
-        self.grammar.accept(choice.token)
+        self.grammar.accept(token)
         if self.stats.first_token_seconds is None:
             self.stats.first_token_seconds = time.perf_counter() - self._began
-        self._take([choice.token], "sampled")
+        self._take([token], "sampled")
 
     def _answer(self, result: ToolResult) -> None:
         """Write a tool's result where it was asked for."""
