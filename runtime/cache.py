@@ -62,6 +62,14 @@ class Cache:
 
     # Edits
 
+    def append(self, token: int) -> None:
+        """Put a token behind the last one: `cut` at the end, for the steps of a generation."""
+        if self._tainted is None and self.row.next_position(len(self.row)) < self._engine.max_positions:
+            self.row.append(token)
+            self.logits = None
+        else:
+            self.cut(len(self.row), [token])
+
     def cut(self, start: int, ids: Sequence[int]) -> None:
         """Put `ids` in the place of everything from token `start` on; what stands before is not touched.
 

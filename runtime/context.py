@@ -181,11 +181,12 @@ class Context:
     def closed(self) -> bool:
         return not self._release.alive
 
-    def push(self, ids: Sequence[int]) -> None:
-        """Append generated tokens."""
-        self._splice(len(self.row), len(self.row), ids, None)
-        self.stats.generated_tokens += len(ids)
-        self.engine.totals.generated_tokens += len(ids)
+    def push(self, token: int) -> None:
+        """Append a generated token."""
+        self.cache.append(token)
+        for stats in (self.stats, self.engine.totals):
+            stats.appended_tokens += 1
+            stats.generated_tokens += 1
 
     def cut(self, start: int, ids: Sequence[int]) -> None:
         """Put `ids` in the place of everything from token `start` on."""

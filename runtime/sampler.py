@@ -68,6 +68,11 @@ class Sampler:
         if sampling.dry_multiplier or sampling.xtc_probability:
             vocabulary.bytes_of(0)  # what cannot be told then is refused now
 
+    @property
+    def greedy(self) -> bool:
+        """Whether it takes the likeliest token."""
+        return self.sampling.temperature == 0
+
     def accept(self, token: int) -> None:
         """Take a token into the text, whether it was chosen or forced."""
         self._accepted += 1
@@ -207,8 +212,8 @@ def _remaining(
     Rows without filters, whose k is the whole vocabulary and whose ids are None, are apart from those with filters, which
     leave a few tokens.
     """
-    drawn = [row for row, sampler in enumerate(samplers) if sampler.sampling.temperature > 0]
-    for filtered in (False, True):
+    drawn = [row for row, sampler in enumerate(samplers) if not sampler.greedy]
+    for filtered in (False, True) if drawn else ():
         rows = [row for row in drawn if _filters(samplers[row].sampling) == filtered]
         if not rows:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from runtime.batch import Batch, Segment
-from runtime.errors import ContextBusy, EngineError, OutOfMemory, SlotsExhausted, first_line
-from runtime.sampler import Sampler, describe, draw
+from runtime.chooser import Chooser
+from runtime.errors import ContextBusy, OutOfMemory, SlotsExhausted, first_line
 from runtime.work import Drawing, Work
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Scheduler:
 
     def __init__(self, engine: Engine, step_tokens: int) -> None:
         self._engine = engine
+        self._chooser = Chooser(engine)
         self._step_tokens = step_tokens
         self._changed = threading.Condition()
         self._waiting: list[Work] = []
@@ -137,7 +138,7 @@ class Scheduler:
             read = [flat[at][0] for at in batch.wanted] if batch is not None else []
             complete = ready + read
             drawing = [work for work in complete if work.drawing is not None]
-            masks = self._masks_ahead(drawing)
+            masks = self._chooser.masks_ahead(drawing)
             if batch is not None:
                 logits = self._forward(batch, read)
             for work, _ in plan:
@@ -153,7 +154,7 @@ class Scheduler:
         if drawing:
             if drawing != read:
                 logits = torch.stack([work.logits for work in drawing if work.logits is not None])
-            self._draw(drawing, logits, masks)
+            self._chooser.choose(drawing, logits, masks)
         for work in complete:
             _end(work, work.error)
 
@@ -244,67 +245,17 @@ class Scheduler:
         totals, pool = self._engine.totals, self._engine.pool
         totals.peak_tokens = max(totals.peak_tokens, pool.size - pool.free)
         began = time.perf_counter()
-        with torch.inference_mode():
-            logits = self._engine.decoder.forward(batch).cpu()
+        logits = self._engine.decoder.forward(batch).cpu()
         totals.forward_seconds += time.perf_counter() - began
         batch.settle()
-        for work, row in zip(works, logits, strict=True):
+        for work, row in zip(works, logits.unbind(), strict=True):
             work.logits = row
         return logits
-
-    def _masks_ahead(self, works: list[Work]) -> Callable[[], Tensor] | None:
-        """Begin to work out what the grammars allow: it hides behind the forward."""
-        grammars = [work.drawing.grammar if work.drawing is not None else None for work in works]
-        if all(grammar is None for grammar in grammars):
-            return None
-        began = time.perf_counter()
-        masks = self._engine.grammars.masks_ahead(grammars)
-        self._engine.totals.mask_seconds += time.perf_counter() - began
-        return masks
-
-    def _draw(self, works: list[Work], logits: Tensor, masks: Callable[[], Tensor] | None) -> None:
-        """The next token of every generation, drawn in one pass from its row of the logits."""
-        began = time.perf_counter()
-        allowed = masks() if masks is not None else None
-        for row, work in enumerate(works):
-            if allowed is not None and work.drawing is not None and work.drawing.only is not None:
-                allowed[row] &= work.drawing.only
-        masked = time.perf_counter()
-        samplers = [work.drawing.sampler for work in works if work.drawing is not None]
-        try:
-            _draw(works, logits, samplers, allowed)
-        except EngineError:  # of one row, say: the others must not suffer
-            for row, work in enumerate(works):
-                _draw_alone(work, logits[row : row + 1], allowed[row : row + 1] if allowed is not None else None)
-        self._engine.totals.mask_seconds += masked - began
-        self._engine.totals.sampling_seconds += time.perf_counter() - masked
 
 
 def _end(work: Work, error: BaseException | None = None) -> None:
     work.error = error
     work.done = True
-
-
-def _draw(works: list[Work], logits: Tensor, samplers: list[Sampler], allowed: Tensor | None) -> None:
-    tokens = draw(logits, samplers, allowed)
-    for work, token in zip(works, tokens, strict=True):
-        work.token = token
-    rows = [row for row, work in enumerate(works) if work.drawing is not None and work.drawing.described]
-    if rows:
-        seen = logits if len(rows) == len(works) else logits[rows]
-        choices = describe(seen, [tokens[row] for row in rows], [samplers[row] for row in rows])
-        for row, choice in zip(rows, choices, strict=True):
-            works[row].choice = choice
-
-
-def _draw_alone(work: Work, logits: Tensor, allowed: Tensor | None) -> None:
-    assert work.drawing is not None
-    try:
-        if work.drawing.grammar is not None:
-            work.drawing.grammar.check()
-        _draw([work], logits, [work.drawing.sampler], allowed)
-    except EngineError as fault:
-        work.error = fault
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

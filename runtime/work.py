@@ -60,5 +60,11 @@ class Work:
     """The same with how likely it was, where that is wanted."""
 
     @property
+    def running(self) -> Drawing:
+        """What draws; there must be something."""
+        assert self.drawing is not None
+        return self.drawing
+
+    @property
     def order(self) -> tuple[int, int]:
         return -self.context.priority, self.number

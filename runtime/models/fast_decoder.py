@@ -56,6 +56,10 @@ class FastDecoder:
     def forward(self, batch: Batch) -> Tensor:
         if self._few is not None and len(batch) <= _FEW:
             return self._few.forward(batch)
+        return self._forward(batch)
+
+    @torch.inference_mode()
+    def _forward(self, batch: Batch) -> Tensor:
         x = embedding(batch.ids, self._embedding)
         cos, sin = self._turns(batch.positions, x.dtype)
         for layer in self._layers:

@@ -35,6 +35,7 @@ class Transformer:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
 
+    @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         with serving(batch):
             output = self._model(

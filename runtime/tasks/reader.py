@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from runtime.tasks.events import (
 )
 
 _WHITE = " \t\r\n"
+_PLAIN = re.compile('[^"\\\\\ud800-\udfff]+')
+"""What means itself in a JSON string."""
 _Place = tuple[int, int]
 """A token and a character of the emitted stream."""
 
@@ -55,13 +58,19 @@ class TaskReader:
             MalformedTree: the text is not that of a run; the reader cannot be used afterwards.
         """
         self._events = []
-        for at, character in enumerate(text):
-            self._here = (token_index, self._here[1])
-            requested = self._read(character)
-            self._here = (token_index, self._here[1] + 1)
+        at = 0
+        while at < len(text):
+            place = self._here[1]
+            self._here = (token_index, place)
+            if isinstance(self._value, _Text) and (plain := self._value.push_plain(text, at)):
+                requested = False
+            else:
+                plain, requested = 1, self._read(text[at])
+            at += plain
+            self._here = (token_index, place + plain)
             self._last_token = token_index
             if requested:
-                self._request(text[at + 1 :])
+                self._request(text[at:])
                 break
         self._flush()
         return self._events
@@ -253,6 +262,13 @@ class _Text:
         else:
             self._add(character)
         return False
+
+    def push_plain(self, text: str, at: int) -> int:
+        """Take what stands at place `at` of the text and means itself; how many characters that are."""
+        if self._escape or self._high or (plain := _PLAIN.match(text, at)) is None:
+            return 0
+        self.text += plain[0]
+        return len(plain[0])
 
     def take(self) -> str:
         """What is new since the last time."""

@@ -231,7 +231,7 @@ class Run:
         for at, token in enumerate(ids):
             try:
                 with self.engine.lock:
-                    self.context.push([token])
+                    self.context.push(token)
             except PositionsExhausted:
                 full = True
                 break

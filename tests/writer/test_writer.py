@@ -35,7 +35,8 @@ def scripted(monkeypatch):
         text = written[kind].pop(0) if written[kind] else default(kind, self)
         for piece in text.split(" "):
             ids = self.context.engine.encode(piece + " ", special=False)
-            self.context.push(ids)
+            for token in ids:
+                self.context.push(token)
             self._span.stop = len(self.context)
             self._stream.text += piece + " "
             yield piece + " "

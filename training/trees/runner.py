@@ -98,7 +98,7 @@ class _Runner:
         return token
 
     def _push(self, token: int) -> None:
-        self.context.push([token])
+        self.context.push(token)
         self.emitted += 1
         for event in self.reader.feed(self.stream.push(token), len(self.context) - 1):
             if isinstance(event, Called):
