@@ -142,7 +142,7 @@ class Cache:
     @property
     def untouched(self) -> bool:
         """True if nothing is encoded yet, and all will be as in a fresh run."""
-        return not self.resident and self._parked is None and self._tainted is None
+        return not self.row.encoded and not self.resident and self._parked is None and self._tainted is None
 
     def missing(self) -> int:
         """How many tokens have to be encoded before there are logits."""

@@ -91,6 +91,10 @@ class Row:
 
     def see(self, start: int, stop: int) -> int:
         """Note that some tokens were encoded; how many of them had been so before."""
+        if stop == start + 1:  # at every step of a generation
+            again = int(self._columns[_SEEN, start])
+            self._columns[_SEEN, start] = 1
+            return again
         again = int(np.count_nonzero(self._columns[_SEEN, start:stop]))
         self._columns[_SEEN, start:stop] = 1
         return again

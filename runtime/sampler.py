@@ -58,6 +58,8 @@ class Sampler:
             UnsupportedModel: what `sampling` asks for needs the bytes of tokens, which this vocabulary cannot tell.
         """
         self.sampling = sampling
+        self.greedy = sampling.temperature == 0
+        """Whether it takes the likeliest token."""
         self._vocabulary = vocabulary
         self.seed = random.randrange(2**64) if sampling.seed is None else sampling.seed
         """The seed in use: a fresh one if `sampling` has none."""
@@ -67,11 +69,6 @@ class Sampler:
         self._edits = edits_of(sampling, vocabulary, prompt_ids)
         if sampling.dry_multiplier or sampling.xtc_probability:
             vocabulary.bytes_of(0)  # what cannot be told then is refused now
-
-    @property
-    def greedy(self) -> bool:
-        """Whether it takes the likeliest token."""
-        return self.sampling.temperature == 0
 
     def accept(self, token: int) -> None:
         """Take a token into the text, whether it was chosen or forced."""
@@ -140,7 +137,7 @@ def describe(logits: Tensor, tokens: Sequence[int], samplers: Sequence[Sampler])
     """How likely a token of each row was. Raises `BrokenLogits` where some are NaN or inf."""
     raw = logits.numpy()
     peaks = raw.max(axis=1)
-    _check_finite(peaks)
+    _check_finite(peaks.tolist())
     # Not below what is as good as nothing: a token that the model itself forbids would be 0 times -inf.
     surplus = raw - peaks[:, None]
     np.maximum(surplus, _NOTHING, out=surplus)
@@ -187,25 +184,25 @@ def _edited(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None)
     return scores
 
 
-def _likeliest(scores: Floats, allowed: Tensor | None) -> tuple[Ids, Floats]:
+def _likeliest(scores: Floats, allowed: Tensor | None) -> tuple[Ids, list[float]]:
     """The token with the highest score in each row, and that score."""
-    tokens = scores.argmax(axis=1)
-    best: Floats = scores[np.arange(len(scores)), tokens]
-    for row, score in enumerate(best.tolist()):
-        if score == -np.inf:
-            raise NothingAllowed(row, scores.shape[1] if allowed is None else int(allowed[row].sum()))
+    tokens: Ids = scores.argmax(axis=1)
+    best = [float(row[token]) for row, token in zip(scores, tokens.tolist(), strict=True)]
+    if -math.inf in best:
+        row = best.index(-math.inf)
+        raise NothingAllowed(row, scores.shape[1] if allowed is None else int(allowed[row].sum()))
     _check_finite(best)
     return tokens, best
 
 
-def _check_finite(peaks: Floats) -> None:
-    for peak in peaks.tolist():
+def _check_finite(peaks: Sequence[float]) -> None:
+    for peak in peaks:
         if not math.isfinite(peak):
             raise BrokenLogits(f"The model gave a logit of {peak}: load it with dtype='float32', or download it again.")
 
 
 def _remaining(
-    scores: Floats, peaks: Floats, samplers: Sequence[Sampler]
+    scores: Floats, peaks: Sequence[float], samplers: Sequence[Sampler]
 ) -> Iterator[tuple[list[int], Ids | None, NDArray[Any]]]:
     """What is left of the rows that are not greedy: their numbers, token ids `[n, k]`, and weights `[n, k]` above or at 0.
 
@@ -220,7 +217,9 @@ def _remaining(
         own = [samplers[row] for row in rows]
         settings = [sampler.sampling for sampler in own]
         ids: Ids | None = None
-        left: NDArray[Any] = _weights(scores if len(rows) == len(scores) else scores[rows], peaks[rows], settings)
+        left: NDArray[Any] = _weights(
+            scores if len(rows) == len(scores) else scores[rows], [peaks[row] for row in rows], settings
+        )
         if filtered:
             ids, left = _filtered(left, settings)
         _exclude_top(ids, left, own)
@@ -235,10 +234,10 @@ def _cuts_tail(sampling: Sampling) -> bool:
     return sampling.top_k is not None or (sampling.top_p or 1) < 1 or (sampling.min_p or 0) > 0
 
 
-def _weights(scores: Floats, peaks: Floats, samplings: Sequence[Sampling]) -> Floats:
+def _weights(scores: Floats, peaks: Sequence[float], samplings: Sequence[Sampling]) -> Floats:
     """Probabilities `[n, vocab]` at each row's temperature, as shares of the likeliest token's, whose score is in `peaks`."""
     temperatures = [min(max(sampling.temperature, _TINY), _HUGE) for sampling in samplings]
-    weights: Floats = scores - peaks[:, None]
+    weights: Floats = scores - np.array(peaks, dtype=np.float32)[:, None]
     with np.errstate(over="ignore"):  # a temperature so low that the others become -inf is greedy
         weights /= np.array(temperatures, dtype=np.float32)[:, None]
     np.exp(weights, out=weights)

@@ -83,6 +83,10 @@ class SlotPool:
                 f"{count} tokens have to be encoded but only {self._free} of the engine's {self.size} slots are free: "
                 f"drop spans, close other contexts, or load the engine with a larger 'slots'."
             )
+        if count == 1 and 0 < behind < self.size and not self._owners[behind + 1]:  # at every step of a generation
+            self._owners[behind + 1] = 1
+            self._free -= 1
+            return np.array([behind + 1])
         following = self._owners[behind + 1 : behind + 1 + count]
         if behind and len(following) == count and not following.any():
             taken = np.arange(behind + 1, behind + 1 + count)
