@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from kernels import SlotTable, slot_attention
-from runtime.slots import SlotPool, Slots
+from runtime.arrays import Slots
+from runtime.slots import SlotPool
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
+from runtime.arrays import Floats
 from runtime.batch import Segment
 from runtime.errors import PositionsExhausted
 from runtime.mode import Fallback, Mode
@@ -31,8 +31,8 @@ class Cache:
     def __init__(self, engine: Engine, fallback: Fallback, stats: ContextStats) -> None:
         self.fallback: Fallback = fallback
         self.row = Row()
-        self.logits: Tensor | None = None
-        """Float32 `[vocab]` on the CPU: of the next token, if nothing has changed since they were worked out."""
+        self.logits: Floats | None = None
+        """`[vocab]`: of the next token, if nothing has changed since they were worked out."""
         self._engine, self._pool, self._stats = engine, engine.pool, stats
         self._tainted: int | None = None  # from which token on a fresh run would give other keys and values
         self._moved = False  # whether there may be keys to turn
@@ -202,8 +202,8 @@ class Cache:
             for start, stop in chosen
         ]
 
-    def settle(self, logits: Tensor | None) -> None:
-        """What was claimed is encoded; `logits` (`[vocab]`, on the CPU) if the last token was among it."""
+    def settle(self, logits: Floats | None) -> None:
+        """What was claimed is encoded; `logits` (`[vocab]`) if the last token was among it."""
         for start, stop in self._claimed:
             again = self.row.see(start, stop)
             for stats in (self._stats, self._engine.totals):

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from runtime.arrays import Bools, Floats
 from runtime.errors import EngineError
 from runtime.sampler import describe, draw
 from runtime.work import Drawing, Work
@@ -26,7 +25,7 @@ class Chooser:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def masks_ahead(self, works: Sequence[Work]) -> Callable[[], Tensor] | None:
+    def masks_ahead(self, works: Sequence[Work]) -> Callable[[], Bools] | None:
         """Begin to work out what the grammars allow of which that has to be known: it hides behind the forward."""
         grammars = [None if _goes_first(work.running) else work.running.grammar for work in works]
         if all(grammar is None for grammar in grammars):
@@ -36,11 +35,11 @@ class Chooser:
         self._engine.totals.mask_seconds += time.perf_counter() - began
         return masks
 
-    def choose(self, works: Sequence[Work], logits: Tensor, masks: Callable[[], Tensor] | None) -> None:
+    def choose(self, works: Sequence[Work], logits: Floats, masks: Callable[[], Bools] | None) -> None:
         """Give every work its token, or the error that stands in its way.
 
         Args:
-            logits: float32 `[works, vocab]` on the CPU.
+            logits: `[works, vocab]`.
             masks: what `masks_ahead` gave for the same works.
         """
         self._choose(works, logits, masks)
@@ -50,7 +49,7 @@ class Chooser:
             grammars = [work.running.grammar for work in again]
             self._choose(again, logits[strayed], lambda: self._engine.grammars.masks(grammars))
 
-    def _choose(self, works: Sequence[Work], logits: Tensor, masks: Callable[[], Tensor] | None) -> None:
+    def _choose(self, works: Sequence[Work], logits: Floats, masks: Callable[[], Bools] | None) -> None:
         began = time.perf_counter()
         allowed = masks() if masks is not None else None
         if allowed is not None:
@@ -80,7 +79,7 @@ def _allowed(work: Work) -> bool:
     return (drawing.only is None or bool(drawing.only[token])) and drawing.grammar.allows([token])
 
 
-def _draw(works: Sequence[Work], logits: Tensor, allowed: Tensor | None) -> None:
+def _draw(works: Sequence[Work], logits: Floats, allowed: Bools | None) -> None:
     samplers = [work.running.sampler for work in works]
     tokens = draw(logits, samplers, allowed)
     for work, token in zip(works, tokens, strict=True):
@@ -93,7 +92,7 @@ def _draw(works: Sequence[Work], logits: Tensor, allowed: Tensor | None) -> None
             works[row].choice = choice
 
 
-def _draw_alone(work: Work, logits: Tensor, allowed: Tensor | None) -> None:
+def _draw_alone(work: Work, logits: Floats, allowed: Bools | None) -> None:
     try:
         if work.running.grammar is not None:
             work.running.grammar.check()

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, WeakSet, finalize, ref
 
+import torch
 from torch import Tensor
 
+from runtime.arrays import Floats
 from runtime.cache import Cache
 from runtime.errors import ContextBusy, EmptyContext, SpanGone, UnknownToken
 from runtime.generation import Generation
@@ -148,7 +150,8 @@ class Context:
         """
         self._filled()
         known = self.cache.logits
-        return known if known is not None else self.engine.scheduler.logits(self)
+        found: Tensor = torch.from_numpy(known if known is not None else self.engine.scheduler.logits(self))
+        return found
 
     def generate(self, sampling: Sampling | None = None) -> Generation:
         """Stream text at the end of the context: iterate over the result. The tokens stay, the end-of-text token does not."""
@@ -210,11 +213,12 @@ class Context:
         """What draws tokens at the end of the context, if anything does."""
         return self._drawing() if self._drawing is not None else None
 
-    def encode_states(self) -> Tensor:
+    def encode_states(self) -> Floats:
         """The logits of a model with a recurrent state, which goes back to what it knew at the beginning of a span."""
         assert self._states is not None
         marks = {span.start for span in self._spans if span.alive}
-        logits, encoded = self._states.logits_for(self.row.ids, marks)
+        tensor, encoded = self._states.logits_for(self.row.ids, marks)
+        logits: Floats = tensor.numpy()
         self.cache.logits = logits
         for stats in (self.stats, self.engine.totals):
             stats.encoded_tokens += encoded

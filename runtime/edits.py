@@ -10,13 +10,11 @@ from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from runtime.arrays import Floats
 from runtime.errors import InvalidSampling, UnknownToken
 from runtime.sampling import Sampling
 from runtime.vocabulary import Vocabulary
-
-Floats = NDArray[np.float32]
 
 # The longest repeat that DRY looks for, as its author has it, and the most that it takes away: as good as all, but a number.
 _LONGEST_REPEAT, _WORST = 50, 1e30

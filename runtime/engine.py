@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from runtime.arrays import Slots
 from runtime.chat import ChatFormat
 from runtime.context import Context
 from runtime.conversation import Conversation
@@ -27,7 +28,7 @@ from runtime.models.recurrent import RecurrentModel, is_recurrent
 from runtime.models.transformer import Decoder, Transformer, anatomy, check_agreement
 from runtime.sampling import Sampling
 from runtime.scheduler import Scheduler
-from runtime.slots import PoolShape, SlotPool, Slots
+from runtime.slots import PoolShape, SlotPool
 from runtime.snapshot import Snapshot, model_fingerprint, tokenizer_fingerprint
 from runtime.stats import EngineStats
 from runtime.tasks.pruning import Rule

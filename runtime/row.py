@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from runtime.slots import Slots
+from runtime.arrays import Slots
 
 _SLOT, _ORIGIN, _SEEN, _POSITION = range(4)
 

@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from runtime.edits import Floats, edits_of
+from runtime.arrays import Bools, Doubles, Floats, Ids
+from runtime.edits import edits_of
 from runtime.errors import BrokenLogits, NothingAllowed
 from runtime.sampling import Sampling
 from runtime.vocabulary import Vocabulary
-
-Doubles = NDArray[np.float64]
-Ids = NDArray[np.int64]
 
 # Random numbers are made for this many tokens at a time.
 _DRAWS = 64
@@ -103,20 +100,15 @@ class Sampler:
         return self._numbers[place]
 
 
-def choose(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None = None) -> list[Choice]:
-    """The next token of each row, and how likely it was: `describe` of what `draw` gives, whose arguments and errors it has."""
-    return describe(logits, draw(logits, samplers, allowed), samplers)
-
-
-def draw(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None = None) -> list[int]:
+def draw(logits: Floats, samplers: Sequence[Sampler], allowed: Bools | None = None) -> list[int]:
     """Draw the next token of each row; as a row is drawn alone, so it is in any batch.
 
-    Nothing is written to, neither the tensors nor the samplers: call `accept` with the token that enters the text.
+    Nothing is written to, neither the arrays nor the samplers: call `accept` with the token that enters the text.
 
     Args:
-        logits: float32 `[rows, vocab]` on the CPU. Ids behind the tokenizer's last are tokens without text.
+        logits: `[rows, vocab]`. Ids behind the tokenizer's last are tokens without text.
         samplers: one for each row.
-        allowed: bool `[rows, vocab]` on the CPU, what a grammar allows; None: everything.
+        allowed: `[rows, vocab]`, what a grammar allows; None: everything.
 
     Raises:
         NothingAllowed: bans, biases and grammar leave no token for a row.
@@ -133,27 +125,26 @@ def draw(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None = N
     return found
 
 
-def describe(logits: Tensor, tokens: Sequence[int], samplers: Sequence[Sampler]) -> list[Choice]:
+def describe(logits: Floats, tokens: Sequence[int], samplers: Sequence[Sampler]) -> list[Choice]:
     """How likely a token of each row was. Raises `BrokenLogits` where some are NaN or inf."""
-    raw = logits.numpy()
-    peaks = raw.max(axis=1)
+    peaks = logits.max(axis=1)
     _check_finite(peaks.tolist())
     # Not below what is as good as nothing: a token that the model itself forbids would be 0 times -inf.
-    surplus = raw - peaks[:, None]
+    surplus = logits - peaks[:, None]
     np.maximum(surplus, _NOTHING, out=surplus)
     weights = np.exp(surplus)
     masses = weights.sum(axis=1)
     logs = np.log(masses)
     entropies, totals = logs - np.vecdot(weights, surplus) / masses, peaks + logs
-    logprobs = raw[np.arange(len(tokens)), tokens] - totals
+    logprobs = logits[np.arange(len(tokens)), tokens] - totals
     return [
         Choice(token, logprob, entropy, _top(logits[row], totals[row], samplers[row].sampling.logprobs))
         for row, (token, logprob, entropy) in enumerate(zip(tokens, logprobs.tolist(), entropies.tolist(), strict=True))
     ]
 
 
-def probabilities(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None = None) -> Tensor:
-    """What `choose` draws from: float64 `[rows, vocab]`, each row sums to 1. Arguments and errors are those of `choose`."""
+def probabilities(logits: Floats, samplers: Sequence[Sampler], allowed: Bools | None = None) -> Doubles:
+    """What `draw` draws from: `[rows, vocab]`, each row sums to 1. Arguments and errors are those of `draw`."""
     scores = _edited(logits, samplers, allowed)
     tokens, best = _likeliest(scores, allowed)
     found = np.zeros(scores.shape)
@@ -162,29 +153,28 @@ def probabilities(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor |
         found[rows] = 0
         columns = np.arange(left.shape[1]) if ids is None else ids
         np.add.at(found, (np.array(rows)[:, None], columns), left / left.sum(axis=1, keepdims=True, dtype=np.float64))
-    return torch.from_numpy(found)
+    return found
 
 
-def _top(logits: Tensor, total: float, count: int | None) -> tuple[tuple[int, float], ...]:
+def _top(logits: Floats, total: float, count: int | None) -> tuple[tuple[int, float], ...]:
     if not count:
         return ()
-    best = logits.topk(min(count, len(logits)))
+    best = torch.from_numpy(logits).topk(min(count, len(logits)))
     return tuple(zip(best.indices.tolist(), (best.values.numpy() - total).tolist(), strict=True))
 
 
-def _edited(logits: Tensor, samplers: Sequence[Sampler], allowed: Tensor | None) -> Floats:
+def _edited(logits: Floats, samplers: Sequence[Sampler], allowed: Bools | None) -> Floats:
     """The logits `[rows, vocab]` after grammar, bias, bans, penalties and DRY; -inf where a token must not come."""
     if allowed is None and not any(sampler.edits for sampler in samplers):
-        return logits.numpy()
-    raw: Floats = logits.numpy()
-    scores = raw.copy() if allowed is None else np.where(allowed.numpy(), raw, np.float32(-np.inf))
+        return logits
+    scores: Floats = logits.copy() if allowed is None else np.where(allowed, logits, np.float32(-np.inf))
     for row, sampler in zip(scores, samplers, strict=True):
         if sampler.edits:
             sampler.edit(row)
     return scores
 
 
-def _likeliest(scores: Floats, allowed: Tensor | None) -> tuple[Ids, list[float]]:
+def _likeliest(scores: Floats, allowed: Bools | None) -> tuple[Ids, list[float]]:
     """The token with the highest score in each row, and that score."""
     tokens: Ids = scores.argmax(axis=1)
     best = [float(row[token]) for row, token in zip(scores, tokens.tolist(), strict=True)]

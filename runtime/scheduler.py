@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from runtime.arrays import Floats
 from runtime.batch import Batch, Segment
 from runtime.chooser import Chooser
 from runtime.errors import ContextBusy, OutOfMemory, SlotsExhausted, first_line
@@ -45,8 +46,8 @@ class Scheduler:
         self._numbers += 1
         return self._numbers
 
-    def logits(self, context: Context) -> Tensor:
-        """A context's logits, float32 `[vocab]` on the CPU."""
+    def logits(self, context: Context) -> Floats:
+        """A context's logits, `[vocab]`."""
         work = Work(context, number=self.number())
         self.wait([work])
         if work.error is not None:
@@ -153,7 +154,7 @@ class Scheduler:
             return  # those that were ready stay in the queue
         if drawing:
             if drawing != read:
-                logits = torch.stack([work.logits for work in drawing if work.logits is not None])
+                logits = np.stack([work.logits for work in drawing if work.logits is not None])
             self._chooser.choose(drawing, logits, masks)
         for work in complete:
             _end(work, work.error)
@@ -240,15 +241,15 @@ class Scheduler:
                 )
         return min(found, key=lambda entry: entry[:3])[3] if found else None
 
-    def _forward(self, batch: Batch, works: list[Work]) -> Tensor:
-        """Encode a batch; the logits of these works, float32 `[works, vocab]` on the CPU."""
+    def _forward(self, batch: Batch, works: list[Work]) -> Floats:
+        """Encode a batch; the logits of these works, `[works, vocab]`."""
         totals, pool = self._engine.totals, self._engine.pool
         totals.peak_tokens = max(totals.peak_tokens, pool.size - pool.free)
         began = time.perf_counter()
-        logits = self._engine.decoder.forward(batch).cpu()
+        logits = self._engine.decoder.forward(batch)
         totals.forward_seconds += time.perf_counter() - began
         batch.settle()
-        for work, row in zip(works, logits.unbind(), strict=True):
+        for work, row in zip(works, logits, strict=True):
             work.logits = row
         return logits
 

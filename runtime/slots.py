@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from kernels import rotate_keys
+from runtime.arrays import Bools, Floats, Slots
 from runtime.errors import SlotsExhausted
-
-Slots = npt.NDArray[np.int64]
-"""Slot numbers, or positions."""
 
 _WINDOW = 4096  # slots looked at in one go when free ones are wanted
 _ROOM = 64  # slots left free behind those that are handed out, for what follows them
@@ -61,7 +58,7 @@ class SlotPool:
         self._abandoned: deque[Slots] = deque()
 
     @cached_property
-    def arrays(self) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    def arrays(self) -> list[tuple[Floats, Floats]]:
         """`layers` as arrays of numpy, for a pool of float32 on the CPU."""
         return [(keys.numpy(), values.numpy()) for keys, values in self.layers]
 
@@ -114,7 +111,7 @@ class SlotPool:
         """Release soon: for the garbage collector, which may come at any moment and in any thread."""
         self._abandoned.append(slots)
 
-    def shared(self, slots: Slots) -> npt.NDArray[np.bool_]:
+    def shared(self, slots: Slots) -> Bools:
         """Which of the slots have more than one owner."""
         return self._owners[slots] > 1
 

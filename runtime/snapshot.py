@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from runtime.arrays import Slots
 from runtime.errors import SnapshotBroken, SnapshotMismatch
 from runtime.mode import Fallback, Mode
-from runtime.slots import Slots
 
 _FORMAT = "1"
 _SAMPLED = 64  # numbers of every tensor that go into a model's fingerprint

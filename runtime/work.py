@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+from runtime.arrays import Bools, Floats
 
 if TYPE_CHECKING:
     from runtime.context import Context
@@ -28,8 +28,8 @@ class Drawing(Protocol):
     def grammar(self) -> Grammar | None: ...
 
     @property
-    def only(self) -> Tensor | None:
-        """bool `[vocab]`: the tokens that may come next, beside what the grammar says; None: all."""
+    def only(self) -> Bools | None:
+        """`[vocab]`: the tokens that may come next, beside what the grammar says; None: all."""
 
     @property
     def start(self) -> int:
@@ -52,8 +52,8 @@ class Work:
     thread: int = field(default_factory=threading.get_ident)
     done: bool = False
     error: BaseException | None = None
-    logits: Tensor | None = None
-    """`[vocab]`, on the CPU; also when the context has lost its slots since."""
+    logits: Floats | None = None
+    """`[vocab]`; also when the context has lost its slots since."""
     token: int | None = None
     """The token drawn; None if it was cancelled before."""
     choice: Choice | None = None

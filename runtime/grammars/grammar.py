@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from runtime.arrays import Bools
 from runtime.errors import EngineError, GrammarStuck, InvalidGrammar, TokenRefused, UnsupportedSchema, first_line
 from runtime.grammars.json_schema import JsonSchema, reason
 from runtime.grammars.schema import Choices, Ebnf, Regex, Schema
@@ -50,8 +51,8 @@ class GrammarCompiler:
         """
         return Grammar(self._kept(_key(schema)).deep_copy(), self.vocab_size)
 
-    def masks(self, grammars: Sequence[Grammar | None]) -> Tensor:
-        """The tokens that each grammar allows next, bool `[len(grammars), vocab]` on the CPU; every token for None.
+    def masks(self, grammars: Sequence[Grammar | None]) -> Bools:
+        """The tokens that each grammar allows next, `[len(grammars), vocab]`; every token for None.
 
         The rows are filled by several threads. A row without a token belongs to a grammar whose `check` says why it is stuck.
         """
@@ -64,7 +65,7 @@ class GrammarCompiler:
                 bits[row] = 0
         return _unpack(bits, self.vocab_size)
 
-    def masks_ahead(self, grammars: Sequence[Grammar | None]) -> Callable[[], Tensor]:
+    def masks_ahead(self, grammars: Sequence[Grammar | None]) -> Callable[[], Bools]:
         """`masks`, computed in another thread while the model's forward runs. Leave the grammars alone until the call is made.
 
         What takes less time than to wake a thread is computed at once.
@@ -152,7 +153,7 @@ class Grammar:
         bits = allocate_token_bitmask(1, self._vocab_size)
         fill_next_token_bitmask(self.matcher, bits)
         self.check()
-        return logits.masked_fill(~_unpack(bits, self._vocab_size)[0], -torch.inf)
+        return logits.masked_fill(torch.from_numpy(~_unpack(bits, self._vocab_size)[0]), -torch.inf)
 
     def fork(self) -> Grammar:
         """A second grammar that stands where this one does."""
@@ -198,6 +199,6 @@ def _grammar(schema: Regex | Choices | Ebnf) -> str:
         raise InvalidGrammar(f"This EBNF grammar cannot be read: {first_line(fault)}.") from fault
 
 
-def _unpack(bits: NDArray[np.int32], vocab_size: int) -> Tensor:
+def _unpack(bits: NDArray[np.int32], vocab_size: int) -> Bools:
     """One bit per token, `[rows, words]`, as bool `[rows, vocab]`."""
-    return torch.from_numpy(np.unpackbits(bits.view(np.uint8), axis=1, count=vocab_size, bitorder="little").view(np.bool_))
+    return np.unpackbits(bits.view(np.uint8), axis=1, count=vocab_size, bitorder="little").view(np.bool_)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 from transformers import PreTrainedModel
 
+from runtime.arrays import Floats
 from runtime.batch import Batch
 from runtime.models.few import Few
 from runtime.models.layer import Layer, layers_of
@@ -53,20 +54,21 @@ class FastDecoder:
             and getattr(model, "hf_quantizer", None) is None
         )
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Floats:
         if self._few is not None and len(batch) <= _FEW:
             return self._few.forward(batch)
         return self._forward(batch)
 
     @torch.inference_mode()
-    def _forward(self, batch: Batch) -> Tensor:
+    def _forward(self, batch: Batch) -> Floats:
         x = embedding(batch.ids, self._embedding)
         cos, sin = self._turns(batch.positions, x.dtype)
         for layer in self._layers:
             x = self._attention(layer, x, cos, sin, batch)
             gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, -1)
             x = layer.down(silu(gate).mul_(up), plus=x)
-        return self._head(self._norm(x[batch.ends])).float()
+        logits: Floats = self._head(self._norm(x[batch.ends])).float().cpu().numpy()
+        return logits
 
     def _turns(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines, and sines with the sign of each half, `[T, 1, head_dim]`."""

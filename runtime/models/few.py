@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from kernels import slot_attention
+from runtime.arrays import Floats
 from runtime.batch import Batch, Group
 from runtime.models.layer import Layer
-from runtime.models.matrix import Floats, Matrix
+from runtime.models.matrix import Matrix
 from runtime.models.norm import Norm
 
 # A product of more multiplications than this is cut up by the BLAS of numpy, whose threads and those of torch wait for each other.
@@ -41,7 +42,7 @@ class Few:
         self._turn_scale = np.float32(turn_scale)
         self._layers, self._norm, self._head, self._heads = layers, norm, head, heads
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Floats:
         """Logits behind the tokens where they are wanted, float32 `[wanted, vocab]`."""
         with np.errstate(all="ignore"):  # what overflows ends as it does in torch
             x: Floats = self._embedding.take(batch.host.ids, 0)
@@ -54,7 +55,7 @@ class Few:
                 x = self._attention(layer, x, cos, sin, batch, masks[window])
                 x = x + layer.down.few(_gated(layer.gate_up.few(layer.mlp_norm.few(x))))
             x = x if len(batch.wanted) == len(x) else x[batch.host.ends]
-            return torch.from_numpy(self._head.few(self._norm.few(x))) if len(x) else torch.empty(0, len(self._embedding))
+            return self._head.few(self._norm.few(x)) if len(x) else np.empty((0, len(self._embedding)), np.float32)
 
     def _turns(self, positions: Floats) -> tuple[Floats, Floats]:
         """Cosines, and sines with the sign of each half, `[T, 1, head_dim]`."""

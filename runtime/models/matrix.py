@@ -6,11 +6,10 @@ import platform
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-Floats = NDArray[np.float32]
+from runtime.arrays import Floats
 
 # oneDNN chooses a layout for a number of rows; this one is good for one and for many.
 _PACKED_ROWS = 16

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from runtime.models.matrix import Floats
+from runtime.arrays import Floats
 
 
 class Norm:

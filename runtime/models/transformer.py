@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kernels import rotate_keys
+from runtime.arrays import Floats
 from runtime.attention import serving
 from runtime.batch import Batch, Segment
 from runtime.errors import UnsupportedModel
@@ -24,8 +25,8 @@ _PROBED = (0, 1, 7, 61)  # positions at which a token's keys are compared
 class Decoder(Protocol):
     """Runs the forward pass of a model."""
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits behind the tokens `batch.ends`, float32 `[wanted, vocab]` on the model's device."""
+    def forward(self, batch: Batch) -> Floats:
+        """Logits behind the tokens `batch.ends`, float32 `[wanted, vocab]`."""
         ...
 
 
@@ -36,13 +37,13 @@ class Transformer:
         self._model = model
 
     @torch.inference_mode()
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Floats:
         with serving(batch):
             output = self._model(
                 input_ids=batch.ids[None], position_ids=batch.positions[None], use_cache=False, logits_to_keep=batch.ends
             )
-        logits: Tensor = output.logits[0]
-        return logits.float()
+        logits: Floats = output.logits[0].float().cpu().numpy()
+        return logits
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def check_agreement(model: PreTrainedModel, shape: PoolShape) -> None:
     ids = (torch.arange(count, device=model.device) * 7919 + 11) % config.vocab_size
     slots = np.arange(1, count + 1)
     batch = Batch(SlotPool(shape, count), [Segment(ids.tolist(), slots, slots - 1)])
-    ours = Transformer(model).forward(batch)[0]
+    ours = torch.from_numpy(Transformer(model).forward(batch)[0]).to(model.device)
     implementation = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

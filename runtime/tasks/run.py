@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from runtime.arrays import Bools
 from runtime.errors import PositionsExhausted
 from runtime.generation import FinishReason
 from runtime.mode import Mode
@@ -94,7 +94,7 @@ class Run:
         self.tree = Tree()
         self.stats = RunStats()
         self.finish_reason: FinishReason = "running"
-        self.only: Tensor | None = None
+        self.only: Bools | None = None
         self.number = engine.scheduler.number()
         self._tools = {tool.name: tool for tool in tools_of(tools)}
         offered = list(self._tools.values())
@@ -215,10 +215,10 @@ class Run:
         self._take(ids, "given", result)
 
     @property
-    def _closing(self) -> Tensor:
+    def _closing(self) -> Bools:
         """The tokens that begin with a closing brace."""
-        allowed = torch.zeros(self.engine.vocab_size, dtype=torch.bool)
-        allowed[torch.from_numpy(self.engine.vocabulary.starting_with(b"}"))] = True
+        allowed = np.zeros(self.engine.vocab_size, np.bool_)
+        allowed[self.engine.vocabulary.starting_with(b"}")] = True
         return allowed
 
     def _take(

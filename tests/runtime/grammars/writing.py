@@ -43,6 +43,6 @@ def random_text(grammar, seed, length=3000):
         allowed[EOS] = False
         closers = CLOSERS[allowed[CLOSERS]]
         near = len(closers) and rng.random() < min(len(ids) / 30, 0.7)
-        ids.append(rng.choice((closers if near else allowed.nonzero().flatten()).tolist()))
+        ids.append(rng.choice((closers if near else allowed.nonzero()[0]).tolist()))
         grammar.accept(ids[-1])
     raise AssertionError(TOKENIZER.decode(ids))

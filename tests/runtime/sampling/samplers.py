@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from runtime import Sampling
-from runtime.sampler import Sampler, probabilities
+from runtime.sampler import Sampler, describe, draw, probabilities
 from runtime.vocabulary import Vocabulary
 from tests.runtime.tokenizers import byte_level
 
@@ -31,7 +31,13 @@ def sampler(prompt=(), accepted=(), vocabulary=VOCABULARY, **fields):
 
 
 def left(logits, *samplers, allowed=None):
-    return probabilities(logits.reshape(len(samplers), -1), samplers, allowed)
+    masks = None if allowed is None else allowed.numpy()
+    return torch.from_numpy(probabilities(logits.reshape(len(samplers), -1).numpy(), samplers, masks))
+
+
+def choose(logits, samplers, allowed=None):
+    rows = logits.numpy()
+    return describe(rows, draw(rows, samplers, None if allowed is None else allowed.numpy()), samplers)
 
 
 def forbidden(one):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from runtime import Sampling
 from runtime.errors import BrokenLogits, NothingAllowed, UnsupportedModel
-from runtime.sampler import Sampler, choose
+from runtime.sampler import Sampler
 from runtime.vocabulary import Vocabulary
-from tests.runtime.sampling.samplers import END, SEEDS, draw_logits, forbidden, left, sampler
+from tests.runtime.sampling.samplers import END, SEEDS, choose, draw_logits, forbidden, left, sampler
 from tests.runtime.tokenizers import byte_level, word_piece
 
 

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.sampler import choose
-from tests.runtime.sampling.samplers import END, SEEDS, WIDE, draw_logits, left, sampler
+from tests.runtime.sampling.samplers import END, SEEDS, WIDE, choose, draw_logits, left, sampler
 
 # Random numbers
 

@@ -17,8 +17,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from runtime.sampler import choose
-from tests.runtime.sampling.samplers import CAT, END, LINE, SEEDS, THE, WIDE, draw_logits, left, sampler
+from tests.runtime.sampling.samplers import CAT, END, LINE, SEEDS, THE, WIDE, choose, draw_logits, left, sampler
 
 
 def hugging_face(logits, ids, repetition_penalty, temperature, top_k, top_p, min_p, typical_p):

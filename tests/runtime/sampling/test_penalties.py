@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runtime import Sampling
 from runtime.errors import InvalidSampling, UnknownToken
-from runtime.sampler import Sampler, choose
+from runtime.sampler import Sampler
 from runtime.vocabulary import Vocabulary
 from tests.runtime.sampling.samplers import (
     AB,
@@ -25,6 +25,7 @@ from tests.runtime.sampling.samplers import (
     A,
     B,
     M,
+    choose,
     draw_logits,
     left,
     sampler,
