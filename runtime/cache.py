@@ -183,7 +183,8 @@ class Cache:
         self._unpark()
         if self._moved:
             self._turn()
-        if row.slots[-1]:  # the last token once more: it has to see what was edited
+        slots, positions = row.slots, row.positions
+        if slots[-1]:  # the last token once more: it has to see what was edited
             pool.release(row.clear(len(row) - 1, len(row)))
         chosen: list[tuple[int, int]] = []
         for start, stop in row.pending():
@@ -191,16 +192,13 @@ class Cache:
                 chosen.append((start, min(stop, start + budget)))
                 budget -= chosen[-1][1] - start
         first = chosen[0][0]
-        taken = pool.take(sum(stop - start for start, stop in chosen), int(row.slots[first - 1]) if first else 0)
+        taken = pool.take(sum(stop - start for start, stop in chosen), int(slots[first - 1]) if first else 0)
         at = 0
         for start, stop in chosen:
-            row.slots[start:stop] = taken[at : at + stop - start]
+            slots[start:stop] = taken[at : at + stop - start]
             at += stop - start
         self._claimed = chosen
-        return [
-            Segment(row.ids[start:stop], row.slots[:stop], row.positions[:stop], wanted=stop == len(row))
-            for start, stop in chosen
-        ]
+        return [Segment(row.ids[start:stop], slots[:stop], positions[:stop], wanted=stop == len(row)) for start, stop in chosen]
 
     def settle(self, logits: Floats | None) -> None:
         """What was claimed is encoded; `logits` (`[vocab]`) if the last token was among it."""
