@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from runtime.arrays import Slots
@@ -61,6 +62,10 @@ class Engine:
         """The folder that the weights came from."""
         self.model = model
         self.tokenizer = tokenizer
+        self._tokenizer: Tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._encoding = threading.Lock()
         config: Any = model.config.get_text_config()
         self.vocab_size = int(config.vocab_size)
         self.max_positions = int(getattr(config, "max_position_embeddings", None) or sys.maxsize)
@@ -234,8 +239,10 @@ class Engine:
             special: read the names of special tokens in the text as such; False for text that nobody vouches for.
         """
         sentinel, cut = ("", 0) if first else self._sentinel
-        encoded = self.tokenizer(sentinel + text, add_special_tokens=first, split_special_tokens=not special)
-        return list(encoded["input_ids"][cut:])
+        with self._encoding:  # how special tokens are read is a state of the tokenizer
+            self._tokenizer.encode_special_tokens = not special
+            ids = self._tokenizer.encode(sentinel + text, add_special_tokens=first).ids
+        return ids[cut:]
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of token ids; `special` keeps the names of special tokens."""

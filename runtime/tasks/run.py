@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +28,7 @@ from runtime.tasks.resident import ResidentText
 from runtime.tasks.schema import task_schema
 from runtime.tasks.tree import Tree
 from runtime.text_stream import TextStream
-from runtime.tools import Tool, ToolResult, start, tools_of
+from runtime.tools import Tool, ToolCall, ToolResult, tools_of
 from runtime.work import Work
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Run:
         self._resident = ResidentText(lambda text: engine.encode(text, special=False))
         self._stream = self._fresh_stream()
         self._requested: ToolRequested | None = None
-        self._result: Future[ToolResult] | None = None
+        self._result: ToolCall | None = None
         self._events: list[Event] = []
         self._cancelled = threading.Event()
         self._driven = False
@@ -145,14 +145,14 @@ class Run:
 
     # What follows is for the runtime's own modules.
 
-    def prepare(self) -> Work | Future[ToolResult] | None:
+    def prepare(self) -> Work | ToolCall | None:
         """Take what needs no model; then what to wait for: the next token, a tool, or nothing at the end."""
         while self.finish_reason == "running":
             if self.cancelled:
                 self.end("cancelled")
             elif self._requested is not None:
                 if self._result is None:
-                    self._result = start(self._tools[self._requested.tool_name], self._requested.parameters)
+                    self._result = ToolCall(self._tools[self._requested.tool_name], self._requested.parameters)
                 if not self._result.done():
                     return self._result
                 self._answer(self._result.result())
@@ -325,7 +325,7 @@ class Run:
 def drive(runs: Sequence[Run]) -> Iterator[tuple[Run, Event]]:
     """Run task trees of one engine together: while one waits for its tool, the others are written. Their events, as they come."""
     works: dict[Work, Run] = {}
-    calls: dict[Future[ToolResult], Run] = {}
+    calls: dict[ToolCall, Run] = {}
     todo = list(runs)
     for run in runs:
         run.hold(True)
@@ -342,7 +342,8 @@ def drive(runs: Sequence[Run]) -> Iterator[tuple[Run, Event]]:
             if works:
                 next(iter(works)).context.engine.scheduler.wait(list(works))
             elif calls:
-                wait(calls, timeout=_CANCEL_SECONDS, return_when=FIRST_COMPLETED)
+                patience = min(_CANCEL_SECONDS, *(call.seconds_left for call in calls))
+                wait([call.future for call in calls], timeout=patience, return_when=FIRST_COMPLETED)
             todo = [calls.pop(call) for call in list(calls) if call.done() or calls[call].cancelled]
             for work in [work for work in works if work.done]:
                 run = works.pop(work)

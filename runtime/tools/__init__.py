@@ -14,13 +14,13 @@ with McpServer("uvx", ["mcp-server-time"]) as clock:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from runtime.tools.calling import Tool, ToolResult, answer, dumps, start
+from runtime.tools.calling import Tool, ToolCall, ToolResult, answer, dumps
 from runtime.tools.function import tool, tools_of
 
 if TYPE_CHECKING:
     from runtime.tools.mcp import McpServer
 
-__all__ = ["McpServer", "Tool", "ToolResult", "answer", "dumps", "start", "tool", "tools_of"]
+__all__ = ["McpServer", "Tool", "ToolCall", "ToolResult", "answer", "dumps", "tool", "tools_of"]
 
 
 def __getattr__(name: str) -> object:

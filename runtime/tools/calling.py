@@ -7,11 +7,9 @@ import inspect
 import json
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import dataclass
-from threading import Thread, Timer
 from time import perf_counter
 from typing import Any
 
@@ -19,9 +17,11 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from runtime.errors import MisdeclaredTool, ToolFailed
+from runtime.tools.workers import Workers
 
 # The least room for a result: a note on what was left out has to fit in.
 _LEAST_RESULT = 100
+_WORKERS = Workers()
 
 
 @dataclass(frozen=True)
@@ -72,38 +72,48 @@ class ToolResult:
         return dumps(self.value)
 
 
-def answer(tool: Tool, parameters: Mapping[str, Any]) -> ToolResult:
-    """Call a tool and wait for its result, at most `tool.timeout` seconds. Never raises what the tool raises."""
-    return start(tool, parameters).result()
+class ToolCall:
+    """A tool at work, off the caller's thread.
 
-
-def start(tool: Tool, parameters: Mapping[str, Any]) -> Future[ToolResult]:
-    """Call a tool and return at once. The future gets its result within `tool.timeout` seconds, and never an exception.
-
-    Each call has a thread of its own, so no call waits for another. Python cannot kill a thread: a function that hangs past its
-    time keeps its (daemon) thread until it returns or the program ends, and what it then returns is thrown away.
+    Each call has a thread of its own, so no call waits for another. What a function returns when its time is over is thrown away.
     """
-    future: Future[ToolResult] = Future()
-    given = deepcopy(dict(parameters))  # the tool may change them; who asked may still need them
-    began = perf_counter()
 
-    def settle(value: Any, *, error: bool = False) -> None:
-        short = shorten(value, tool.max_result)
-        with suppress(InvalidStateError):  # the other of tool and timer was faster
-            future.set_result(ToolResult(short, perf_counter() - began, error, cut=short != value))
+    def __init__(self, tool: Tool, parameters: Mapping[str, Any]) -> None:
+        self._tool = tool
+        self._parameters = deepcopy(dict(parameters))  # the tool may change them; who asked may still need them
+        self._began = perf_counter()
+        self.future: Future[ToolResult] = Future()
+        """For those who wait for several calls. It never gets an exception; it gets nothing if the tool hangs."""
+        _WORKERS.run(self._work)
 
-    def work() -> None:
+    @property
+    def seconds_left(self) -> float:
+        """How long the tool still has, 0 at least."""
+        return max(0.0, self._tool.timeout - (perf_counter() - self._began))
+
+    def done(self) -> bool:
+        """True when `result` comes at once."""
+        return self.future.done() or not self.seconds_left
+
+    def result(self) -> ToolResult:
+        """What came of the call: waits for it, at most until the tool's time is over. Never raises what the tool raises."""
         try:
-            settle(_to_json(_called(tool, given)))
-        except BaseException as fault:  # also SystemExit: no tool ends a run
-            settle({"error": _why(fault)}, error=True)
-        timer.cancel()
+            return self.future.result(self.seconds_left)
+        except TimeoutError:
+            return ToolResult({"error": _too_late(self._tool)}, perf_counter() - self._began, error=True)
 
-    timer = Timer(tool.timeout, lambda: settle({"error": _too_late(tool)}, error=True))
-    timer.daemon = True
-    timer.start()
-    Thread(target=work, name=f"tool {tool.name}", daemon=True).start()
-    return future
+    def _work(self) -> None:
+        try:
+            value, error = _to_json(_called(self._tool, self._parameters)), False
+        except BaseException as fault:  # also SystemExit: no tool ends a run
+            value, error = {"error": _why(fault)}, True
+        short = shorten(value, self._tool.max_result)
+        self.future.set_result(ToolResult(short, perf_counter() - self._began, error, cut=short != value))
+
+
+def answer(tool: Tool, parameters: Mapping[str, Any]) -> ToolResult:
+    """Call a tool and wait for its result."""
+    return ToolCall(tool, parameters).result()
 
 
 def dumps(value: Any) -> str:

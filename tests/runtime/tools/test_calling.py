@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from runtime.errors import ToolFailed
-from runtime.tools import Tool, answer, dumps, start, tool, tools_of
+from runtime.tools import Tool, ToolCall, answer, dumps, tool, tools_of
 from runtime.tools.calling import shorten
 
 ANY = {"type": "object"}
@@ -124,16 +124,16 @@ def test_a_tool_that_hangs_is_left_behind_in_time():
 
 def test_hanging_calls_do_not_hold_up_others():
     release = threading.Event()
-    hanging = [start(made(lambda _: release.wait(30), timeout=20), {}) for _ in range(50)]
+    hanging = [ToolCall(made(lambda _: release.wait(30), timeout=20), {}) for _ in range(50)]
     assert answer(made(lambda _: "quick", timeout=10), {}).value == "quick"
-    assert not any(future.done() for future in hanging)
+    assert not any(call.done() for call in hanging)
     release.set()
-    assert all(future.result().value is True for future in hanging)
+    assert all(call.result().value is True for call in hanging)
 
 
 def test_calls_run_beside_each_other():
     meeting = threading.Barrier(8)
-    calls = [start(made(lambda _: meeting.wait(20)), {}) for _ in range(8)]
+    calls = [ToolCall(made(lambda _: meeting.wait(20)), {}) for _ in range(8)]
     assert sorted(call.result().value for call in calls) == list(range(8))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import MisdeclaredTool, ToolServerFailed
-from runtime.tools import McpServer, answer, start
+from runtime.tools import McpServer, ToolCall, answer
 
 PROGRAM = str(Path(__file__).with_name("mcp_server.py"))
 
@@ -65,7 +65,7 @@ def test_parameters_that_the_server_refuses_are_an_error_result(server):
 
 
 def test_calls_run_beside_each_other(server):
-    slow = start(named(server, "hang"), {})
+    slow = ToolCall(named(server, "hang"), {})
     assert call(server, "add", a=1, b=1).value == 2
     assert not slow.done()
 
@@ -87,7 +87,7 @@ def test_a_server_that_dies_gives_error_results():
 
 def test_a_closed_server_gives_error_results():
     server = McpServer(sys.executable, [PROGRAM], timeout=20)
-    slow = start(named(server, "hang"), {})
+    slow = ToolCall(named(server, "hang"), {})
     server.close()
     server.close()
     assert slow.result().value == {"error": "The MCP server of the tool 'hang' is gone: it was closed, or it failed."}
