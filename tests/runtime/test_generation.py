@@ -219,6 +219,28 @@ def test_forced_tokens_are_not_sampled_one_by_one(context):
     assert context.engine.stats.steps - steps <= 2
 
 
+def test_a_greedy_draw_is_the_likeliest_of_what_the_grammar_allows(tiny_engine):
+    schema, text, expected = {"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 3}, "List: ", []
+    with tiny_engine.context(text) as context:
+        written = context.generate(Sampling(schema=schema, temperature=0, max_tokens=40)).run()
+        drawn = context.token_ids
+    with tiny_engine.context(text) as context:
+        grammar = tiny_engine.grammars.compile(schema)
+        while not grammar.finished and len(context) < len(drawn):
+            tokens = grammar.forced()
+            if not tokens:
+                logits = context.logits()
+                tokens = [int(grammar.mask(logits).argmax())]
+                expected.append(tokens[0] == int(logits.argmax()))
+                if tokens[0] in tiny_engine.eos_ids:
+                    break
+                grammar.accept(*tokens)
+            context.append(tokens)
+        assert context.token_ids == drawn
+        assert written
+    assert not all(expected)  # the model wanted something else at times
+
+
 def test_a_schema_that_cannot_be_enforced_says_so(context):
     with pytest.raises(UnsupportedSchema, match="uniqueItems"):
         context.generate(Sampling(schema={"type": "array", "uniqueItems": True}))

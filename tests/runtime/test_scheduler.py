@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 
+import numpy as np
 import pytest
 
 from runtime import Engine, Sampling
@@ -36,6 +37,16 @@ def test_generations_that_run_together_share_their_steps(engine):
     assert engine.stats.steps - steps == GREEDY.max_tokens
     for context in contexts:
         context.close()
+
+
+def test_contexts_that_grow_together_keep_their_slots_in_runs(make_checkpoint):
+    with Engine.load(make_checkpoint("qwen3"), slots=1000) as engine:
+        contexts = [engine.context([3 + n] * 4) for n in range(5)]
+        for _ in advance([context.generate(GREEDY) for context in contexts]):
+            pass
+        for context in contexts:
+            slots = context.row.slots[:-1]  # the last token is not encoded yet
+            assert (np.diff(slots) == 1).all()
 
 
 def test_a_drop_a_result_and_a_tail_are_one_extend(engine):

@@ -141,6 +141,13 @@ def test_a_call_runs_off_the_callers_thread():
     assert returned_by(lambda _: threading.current_thread() is threading.main_thread()) is False
 
 
+def test_threads_are_used_again():
+    answer(made(lambda _: None), {})
+    deadline = time.monotonic() + 5
+    while (before := returned_by(lambda _: threading.get_ident())) != returned_by(lambda _: threading.get_ident()):
+        assert time.monotonic() < deadline, before
+
+
 def returned_by(call):
     return answer(made(call), {}).value
 
