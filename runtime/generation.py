@@ -65,7 +65,8 @@ class Generation:
     @property
     def text(self) -> str:
         """All text generated so far."""
-        return self._stream.text
+        text = "".join(self._pieces)
+        return text[: len(text) - self._stream.removed]
 
     @property
     def cancelled(self) -> bool:

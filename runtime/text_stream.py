@@ -17,8 +17,6 @@ class TextStream:
         self._stop = tuple(stop)
         self._held = ""
         self._whole: list[int] = []  # the last token that was text by itself: a decoder that begins behind it keeps spaces
-        self.text = ""
-        """All text decoded so far; up to the stop string once one was met."""
         self.last = ""
         """What the last token added, before any stop string was looked for."""
         self.stopped = False
@@ -29,15 +27,13 @@ class TextStream:
         """Take a token; return the text that is now certain to stay."""
         piece = self._step(token)
         self.last = piece
-        self.text += piece
-        self._held += piece
         if not self._stop:
-            return self._release(len(self._held))
+            return piece
+        self._held += piece
         begins = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if begins:
             self.stopped = True
             self.removed = len(self._held) - min(begins)
-            self.text = self.text[: -self.removed]
             released, self._held = self._held[: min(begins)], ""
             return released
         return self._release(len(self._held) - self._partial_stop())

@@ -38,7 +38,7 @@ def scripted(monkeypatch):
             for token in ids:
                 self.context.push(token)
             self._span.stop = len(self.context)
-            self._stream.text += piece + " "
+            self._pieces.append(piece + " ")
             yield piece + " "
         self._end("stop")
 
