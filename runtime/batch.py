@@ -29,7 +29,7 @@ class Segment:
     """Whether the logits behind its last token are wanted."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Group:
     """Segments that one attention call serves: tokens `start` to `stop` of the batch, as many of each."""
 
@@ -88,7 +88,7 @@ class Group:
         return table
 
 
-@dataclass(frozen=True)
+@dataclass
 class Host:
     """The new tokens of a batch in the memory of the host, end to end."""
 
