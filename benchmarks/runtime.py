@@ -1,6 +1,6 @@
 """The runtime against others, and against itself: ratios taken side by side in one run.
 
-`python -m benchmarks.runtime` takes about ten minutes on two cores. Every ratio is the median of several pairs, with the least and the
+`python -m benchmarks.runtime` takes about five minutes on two cores. Every ratio is the median of several pairs, with the least and the
 greatest; the two of a pair run one after the other. The part `peer` wants llama.cpp: `pip install -e '.[peers]'`.
 """
 
