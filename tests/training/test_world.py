@@ -6,7 +6,7 @@ import re
 from itertools import islice
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recurrent_writer.bookkeeping import MAX_DROPS, Bookkeeping
@@ -180,6 +180,7 @@ def test_the_teachers_steps_are_valid_bookkeeping(seed):
 
 @settings(deadline=None, max_examples=15)
 @given(seed=SEEDS)
+@example(seed=4167727)  # a sentence that had to be added took the place of another
 def test_what_a_paragraph_takes_for_granted_stands_in_what_the_model_reads(seed):
     for step in islice(Course(seed), 1, 20):
         read = " ".join([step.premise, *step.recent, *step.recalled, *step.memory])

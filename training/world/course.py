@@ -286,13 +286,17 @@ class Course:
         first_recent = len(self.paragraphs) - RECENT_PARAGRAPHS + 1
         texts = self._items.nearest(plan, first_recent, known, RECALLED_ITEMS)
         self.searched = tuple(texts)
-        read = " ".join([self.premise, *texts, *known, *self.paragraphs[-RECENT_PARAGRAPHS:]])
-        for key in required:
-            source = self._told[key]
-            if source not in read and not _said(key, read):
-                texts = [*texts[: RECALLED_ITEMS - 1], source] if len(texts) >= RECALLED_ITEMS else [*texts, source]
-                read += " " + source
-        return tuple(texts)
+        there = [self.premise, *known, *self.paragraphs[-RECENT_PARAGRAPHS:]]
+        added: list[str] = []
+        while missing := self._missing(required, " ".join([*there, *texts, *added])):
+            added.append(missing)
+            texts = texts[: RECALLED_ITEMS - len(added)]  # what is left out may be what told another fact
+        return (*texts, *added)
+
+    def _missing(self, required: Sequence[tuple[str, Entity]], read: str) -> str | None:
+        """The sentence that told the first of these facts which is not in a text."""
+        sources = (self._told[key] for key in required if not _said(key, read))
+        return next((source for source in sources if source not in read), None)
 
 
 def _said(use: tuple[str, Entity], text: str) -> bool:
