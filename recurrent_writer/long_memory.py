@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from recurrent_writer.errors import WriterError
 _BATCH = 500
 # An approximate index with the defaults loses half of the neighbours; with these values 99 % are found.
 _HNSW: Any = {"space": "cosine", "ef_search": 400, "ef_construction": 200, "max_neighbors": 32}
+
+_SPARE = 32  # memories asked for beyond those wanted, as some may be equally near
+_STRANGE = 1 - 1e-6  # the distance from which on two texts have no word in common
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class LongMemory:
         self.rebuilt = False
         """True if the index was made anew when it was opened."""
         self._rarity = Rarity()
-        self._counted: set[str] = set()
+        self._memories: list[Memory] = []  # in the order in which they were made
+        self._places: dict[str, int] = {}
         self._count(memories)
         try:
             self._collection = self._open()
@@ -72,23 +77,36 @@ class LongMemory:
             self._count(batch)
 
     def recall(self, query: str, count: int, before_step: int, known: Iterable[str] = ()) -> list[Memory]:
-        """The memories nearest to `query`, best first: of steps before `before_step`, none whose text is in `known`."""
+        """The memories nearest to `query`, best first: of steps before `before_step`, none whose text is in `known`.
+
+        Of those that are equally near the oldest comes first, and so do those that have no word in common with the query, behind the
+        others: what is recalled must not depend on the way an index was built.
+        """
         known = set(known)
         found = self._collection.query(
             query_embeddings=[embed(query, self._rarity)],
-            n_results=count + len(known),
+            n_results=count + len(known) + _SPARE,
             where={"step": {"$lt": before_step}},
-            include=["documents", "metadatas"],
+            include=["distances"],
         )
-        rows = zip(found["ids"][0], found["metadatas"][0], found["documents"][0], strict=True)
-        memories = [Memory(id_, int(meta["step"]), text) for id_, meta, text in rows]
-        fresh = {memory.text: memory for memory in reversed(memories) if memory.text not in known}
-        return list(reversed(fresh.values()))[:count]
+        near = sorted(
+            (round(distance, 6), self._places[id_])
+            for id_, distance in zip(found["ids"][0], found["distances"][0], strict=True)
+            if distance < _STRANGE and id_ in self._places
+        )
+        recalled: dict[str, Memory] = {}
+        for memory in chain((self._memories[place] for _, place in near), self._memories):
+            if len(recalled) == count:
+                break
+            if memory.step < before_step and memory.text not in known:
+                recalled.setdefault(memory.text, memory)
+        return list(recalled.values())
 
     def _count(self, memories: Iterable[Memory]) -> None:
         for memory in memories:
-            if memory.id not in self._counted:
-                self._counted.add(memory.id)
+            if memory.id not in self._places:
+                self._places[memory.id] = len(self._memories)
+                self._memories.append(memory)
                 self._rarity.add(memory.text)
 
     def _open(self) -> Any:

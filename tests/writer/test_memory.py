@@ -79,8 +79,23 @@ def test_the_nearest_are_those_of_an_exact_scan(tmp_path_factory, seed):
     rarity = Rarity()
     for memory in memories:
         rarity.add(memory.text)
-    scores = embed_all(m.text for m in memories) @ embed(query, rarity)
-    assert min(float(embed(m.text) @ embed(query, rarity)) for m in found) >= np.sort(scores)[-7] - 1e-5
+    scores = (embed_all(m.text for m in memories) @ embed(query, rarity)).round(6)
+    assert found == [memories[place] for place in np.argsort(-scores, kind="stable")[:5]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_recalled_does_not_depend_on_the_way_the_index_was_built(tmp_path, seed):
+    # Many are equally near, and many have no word of the query.
+    memories = [Memory(f"{n}.1", n, f"Ada {('sang', 'slept', 'ran')[n % 3]}. w{n}") for n in range(1, 90)]
+    grown = LongMemory(tmp_path / "grown", [])
+    for memory in memories:
+        grown.add([memory])
+    whole = LongMemory(tmp_path / "whole", memories)
+    for query in ("Bram sang.", "Ada slept and ran.", "Nobody knows.", "w7 w70 sang"):
+        found = whole.recall(query, 9, before_step=60, known=[memories[seed].text])
+        assert grown.recall(query, 9, before_step=60, known=[memories[seed].text]) == found
+        assert len(found) == 9
+    assert whole.recall("And of it.", 3, before_step=60) == memories[:3]
 
 
 def test_recall_leaves_out_later_steps_and_what_is_known(tmp_path):
